@@ -1,0 +1,253 @@
+"""Settings: ``conf/mosaic.yaml``, then ``settings`` of the source's mapping, then environment variables ``MOSAIC_*``.
+
+Each overrides the one before; unknown keys are errors. Nested keys are joined by two underscores:
+``MOSAIC_PORTS__API=8001``. Secrets come from the environment only.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Ports(_Section):
+    """TCP ports on loopback of what runs on this machine."""
+
+    postgres: int
+    airflow: int
+    mlflow: int
+    api: int
+
+
+class Spark(_Section):
+    """Where Spark runs and its configuration, passed to every session and every spark-submit."""
+
+    master: str
+    driver_memory: str
+    conf: dict[str, str]
+
+
+class Night(_Section):
+    """The nightly run. file_wait_minutes: how long a missing source file is awaited before the night fails."""
+
+    schedule: str
+    timezone: str
+    file_wait_minutes: int
+    task_timeout_minutes: int
+    retries: int
+    currency_decimals: int
+
+
+class Gates(_Section):
+    """Limits of the gates, as fractions of a table's rows."""
+
+    max_broken_share: Fraction
+    max_broken_share_by_table: dict[str, Fraction]
+    max_unscored_share: Fraction
+
+
+class Training(_Section):
+    """Training of the credit model: cohorts are month ends, oldest first: training, calibration, judging."""
+
+    seed: int
+    folds: int
+    training_cohorts: int
+    calibration_cohorts: int
+    judging_cohorts: int
+    cohort_step_months: int
+    performing_every_months: int
+    max_training_rows: int
+    lightgbm: dict[str, int | float | str | bool]
+    lightgbm_single_task_rows: int
+    gbt: dict[str, int | float]
+    logistic: dict[str, int | float]
+    ensemble_epochs: int
+    ensemble_seeds: int
+    auc_weight: Fraction
+    min_auc: Fraction
+    auc_margin: Fraction
+    min_defaults: int
+
+
+class Scores(_Section):
+    """Score points: base_points at base_odds (good to bad); points_to_double more double the odds."""
+
+    base_points: int
+    base_odds: float
+    points_to_double: int
+    min_points: int
+    max_points: int
+
+
+class Allocation(_Section):
+    """Rules of the allocation; caps are shares of an order's amount."""
+
+    note_amount: dict[str, int]
+    max_identity_group_share: Fraction
+    risk_group_caps: list[Fraction]
+    cap_sensitivity: float
+    min_cap_factor: Fraction
+    max_cap_factor: float
+    platform_fee_rate: Fraction
+    recovery_rate: Fraction
+    recovery_lag_months: int
+    prepayment_rate: Fraction
+    solver_seconds: float
+
+
+class Simulation(_Section):
+    """The simulated market. Rates of dirty rows are shares of a table's rows."""
+
+    borrowers: int
+    history_months: int
+    seed: int
+    orders_per_night: int
+    broken_type_rate: Fraction
+    impossible_date_rate: Fraction
+    duplicate_key_rate: Fraction
+    orphan_rate: Fraction
+    unknown_code_rate: Fraction
+    two_ids_rate: Fraction
+    missing_rate: Fraction
+
+
+class Publication(_Section):
+    """keep_batches: older ones are detached and dropped; drain_seconds: how long a flip waits for older readers."""
+
+    contract_version: str
+    keep_batches: int
+    drain_seconds: int
+
+
+class Serving(_Section):
+    """The look-up API."""
+
+    pool_size: int
+    cache_entries: int
+
+
+def _source_settings(source: str) -> dict[str, object]:
+    """The ``settings`` block of a source's mapping: what this market sets differently."""
+    mapping = ROOT / "conf" / "sources" / f"{source}.yaml"
+    return (yaml.safe_load(mapping.read_text()) or {}).get("settings", {}) if mapping.exists() else {}
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. A relative home is under the project's root."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MOSAIC_",
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        yaml_file=ROOT / "conf" / "mosaic.yaml",
+    )
+
+    source: str
+    home: Path
+    data: Path | None = None
+    macro: Path | None = None
+    lake: str | None = None
+    database_dsn: SecretStr | None = None
+    redis_url: SecretStr | None = None
+    mlflow_tracking_uri: str | None = None
+    notify_url: SecretStr | None = None
+    api_key: SecretStr | None = None
+    ports: Ports
+    spark: Spark
+    night: Night
+    gates: Gates
+    training: Training
+    scores: Scores
+    allocation: Allocation
+    simulation: Simulation
+    publication: Publication
+    serving: Serving
+
+    @field_validator("home")
+    @classmethod
+    def _under_root(cls, home: Path) -> Path:
+        return home if home.is_absolute() else ROOT / home
+
+    @field_validator("data", "macro")
+    @classmethod
+    def _from_working_folder(cls, folder: Path | None) -> Path | None:
+        return folder if folder is None else folder.resolve()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: InitSettingsSource,
+        env_settings: EnvSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del dotenv_settings, file_secret_settings
+        defaults = YamlConfigSettingsSource(settings_cls)
+        source = (init_settings() | env_settings()).get("source") or defaults()["source"]
+        of_source = InitSettingsSource(settings_cls, _source_settings(source))
+        return init_settings, env_settings, of_source, defaults
+
+    @property
+    def market(self) -> Path:
+        """The home of this source: its lake, database, registry, Airflow and reports."""
+        return self.home / self.source
+
+    @property
+    def lake_url(self) -> str:
+        """Root of the Delta tables: a folder or any URL that Spark's file systems know."""
+        return self.lake.rstrip("/") if self.lake else str(self.market / "lake")
+
+    @property
+    def data_folder(self) -> Path:
+        """Where the source's files land; the simulated market writes its own."""
+        return self.data or self.market / "landing"
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's tracking and registry store."""
+        return self.mlflow_tracking_uri or f"sqlite:///{self.market / 'mlflow' / 'mlflow.db'}"
+
+    @property
+    def model_name(self) -> str:
+        """Name of the credit model in the registry."""
+        return f"{self.source}-credit"
+
+    @property
+    def secrets_file(self) -> Path:
+        """Passwords of the database roles, made at set-up unless the environment names them; mode 0600."""
+        return self.market / "secrets.env"
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Settings for this process.
+
+    Raises pydantic.ValidationError, naming the key, for an unknown key or a value of the wrong type.
+    """
+    known = {f"MOSAIC_{name.upper()}" for name in Settings.model_fields}
+    passwords = {f"MOSAIC_{role.upper()}_PASSWORD" for role in ("owner", "publisher", "reader", "intake")}
+    for name in os.environ:
+        if name.startswith("MOSAIC_") and name.split("__")[0] not in known | passwords:
+            raise ValueError(f"unknown setting {name} in the environment; .env.example lists every setting")
+    return Settings(**overrides)

@@ -1,0 +1,276 @@
+"""Every table, declared once: name, layer, schema, key, partition column, owner and meaning.
+
+Schemas are Spark DDL strings, so that this module needs no Spark. Amounts are DECIMAL(18,2) in the currency that
+stands beside them, rates and probabilities fractions, dates calendar days. Silver and gold carry no floating point
+in their keys. Bronze tables follow the files of a source and are declared in ``conf/sources/<source>.yaml``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from conf.features import BLOCKS, FEATURES, Block, block_features
+
+Layer = Literal["silver", "quarantine", "gold", "truth"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """One Delta table.
+
+    key is the columns that are unique together. partition_by is None for an unpartitioned table; a gold job
+    replaces one value of it. owner is the job that writes the table.
+    """
+
+    name: str
+    layer: Layer
+    ddl: str
+    key: tuple[str, ...]
+    owner: str
+    meaning: str
+    partition_by: str | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Column names in their declared order."""
+        return tuple(line.split()[0] for line in _split_ddl(self.ddl))
+
+
+def _split_ddl(ddl: str) -> list[str]:
+    """The column definitions of a DDL string; commas inside brackets do not separate."""
+    columns, depth, start = [], 0, 0
+    for position, character in enumerate(ddl):
+        depth += (character in "(<") - (character in ")>")
+        if character == "," and depth == 0:
+            columns.append(ddl[start:position].strip())
+            start = position + 1
+    return [column for column in [*columns, ddl[start:].strip()] if column]
+
+
+# Where a silver row came from; a person with a red task finds the raw row by these two.
+_ORIGIN = "source_file STRING NOT NULL, row_number BIGINT NOT NULL"
+
+
+def _silver(name: str, ddl: str, key: tuple[str, ...], meaning: str) -> Table:
+    return Table(name, "silver", f"{ddl}, known_from DATE NOT NULL, {_ORIGIN}", key, "ingest", meaning)
+
+
+BORROWER = _silver(
+    "borrower",
+    """borrower_id STRING NOT NULL, borrower_type STRING NOT NULL, identity_group_id STRING NOT NULL,
+    birth_date DATE, gender STRING, region STRING, occupation STRING, industry STRING, employment_started_on DATE,
+    education STRING, marital_status STRING, dependents INT, home_ownership STRING, main_income DECIMAL(18,2),
+    other_income DECIMAL(18,2), income_verified BOOLEAN, currency STRING NOT NULL""",
+    ("borrower_id", "known_from"),
+    "Parties that owe or ask for money; incomes a year.",
+)
+CREDIT_REPORT = _silver(
+    "credit_report",
+    """borrower_id STRING NOT NULL, reported_on DATE NOT NULL, score_low INT, score_high INT, debt_to_income DOUBLE,
+    delinquencies_24m INT, months_since_delinquency INT, months_since_public_record INT, public_records INT,
+    bankruptcies INT, inquiries_6m INT, open_lines INT, total_lines INT, earliest_line_on DATE,
+    revolving_balance DECIMAL(18,2), revolving_utilisation DOUBLE, past_due_amount DECIMAL(18,2),
+    currency STRING NOT NULL""",
+    ("borrower_id", "reported_on", "known_from"),
+    "Summaries that a credit bureau reported, for sources that have no single lines.",
+)
+CREDIT_LINE = _silver(
+    "credit_line",
+    """borrower_id STRING NOT NULL, line_id STRING NOT NULL, kind STRING NOT NULL, opened_on DATE, closed_on DATE,
+    credit_limit DECIMAL(18,2), balance DECIMAL(18,2), past_due_amount DECIMAL(18,2), worst_days_past_due_24m INT,
+    status STRING NOT NULL, currency STRING NOT NULL""",
+    ("borrower_id", "line_id", "known_from"),
+    "Credit lines elsewhere: card and overdraft lines revolve, the others are repaid by instalments.",
+)
+CREDIT_INQUIRY = _silver(
+    "credit_inquiry",
+    "borrower_id STRING NOT NULL, inquired_on DATE NOT NULL, purpose STRING NOT NULL",
+    ("borrower_id", "inquired_on", "purpose"),
+    "Requests for a borrower's credit record.",
+)
+ACCOUNT_MONTH = _silver(
+    "account_month",
+    """borrower_id STRING NOT NULL, month DATE NOT NULL, card_spend DECIMAL(18,2), cash_advances DECIMAL(18,2),
+    deposits DECIMAL(18,2), withdrawals DECIMAL(18,2), balance_min DECIMAL(18,2), balance_mean DECIMAL(18,2),
+    balance_end DECIMAL(18,2), overdraft_days INT, transactions INT, utilisation DOUBLE, salary_in DECIMAL(18,2),
+    currency STRING NOT NULL""",
+    ("borrower_id", "month", "known_from"),
+    "A borrower's bank and card account in one calendar month; month is its first day.",
+)
+LOAN = _silver(
+    "loan",
+    """loan_id STRING NOT NULL, borrower_id STRING NOT NULL, amount DECIMAL(18,2) NOT NULL, term_months INT NOT NULL,
+    interest_rate DOUBLE NOT NULL, purpose STRING, grade STRING, within_policy BOOLEAN NOT NULL,
+    listed_on DATE NOT NULL, originated_on DATE, funded_amount DECIMAL(18,2) NOT NULL, status STRING NOT NULL,
+    closed_on DATE, currency STRING NOT NULL""",
+    ("loan_id", "known_from"),
+    """Loan requests and loans. status: listed, withdrawn, current, paid, charged_off; a later row of the same
+    loan tells a later status. closed_on: the day it was paid in full or charged off.""",
+)
+REPAYMENT = _silver(
+    "repayment",
+    """loan_id STRING NOT NULL, borrower_id STRING NOT NULL, installment_no INT NOT NULL, due_on DATE NOT NULL,
+    due_amount DECIMAL(18,2) NOT NULL, paid_on DATE, paid_amount DECIMAL(18,2) NOT NULL, days_past_due INT NOT NULL,
+    currency STRING NOT NULL""",
+    ("loan_id", "installment_no", "known_from"),
+    """One instalment as it stood on known_from; an unpaid one is told again as days_past_due passes 30, 60 and 90,
+    and when it is paid. A payment ahead of schedule stands in the instalment of its month.""",
+)
+MARKET_INDICATOR = _silver(
+    "market_indicator",
+    "series_id STRING NOT NULL, observed_on DATE NOT NULL, value DOUBLE NOT NULL",
+    ("series_id", "observed_on", "known_from"),
+    "Macro series; observed_on is the first day of the period, known_from its publication. Revisions keep both.",
+)
+INVESTOR_ORDER = _silver(
+    "investor_order",
+    """order_id STRING NOT NULL, investor_id STRING NOT NULL, amount DECIMAL(18,2) NOT NULL, currency STRING NOT NULL,
+    target_return DOUBLE NOT NULL, placed_at TIMESTAMP NOT NULL, status STRING NOT NULL""",
+    ("order_id", "known_from"),
+    "Investors' standing instructions; status: open, filled, cancelled; target_return net a year.",
+)
+
+QUARANTINE = Table(
+    "quarantine",
+    "quarantine",
+    """table_name STRING NOT NULL, row_key STRING NOT NULL, raw STRING NOT NULL, broken_rules ARRAY<STRING> NOT NULL,
+    known_from DATE, source_file STRING NOT NULL, row_number BIGINT NOT NULL, batch_id STRING NOT NULL""",
+    ("table_name", "source_file", "row_number"),
+    "ingest",
+    "Rows that broke a rule, as JSON, with all the rules they broke.",
+    "table_name",
+)
+
+
+def _gold(name: str, ddl: str, key: tuple[str, ...], owner: str, meaning: str, partition_by="as_of_date") -> Table:
+    return Table(name, "gold", ddl, key, owner, meaning, partition_by)
+
+
+POPULATION = _gold(
+    "population",
+    """borrower_id STRING NOT NULL, as_of_date DATE NOT NULL, identity_group_id STRING NOT NULL,
+    borrower_type STRING NOT NULL, standing STRING NOT NULL, loan_id STRING NOT NULL, months_on_book INT NOT NULL""",
+    ("borrower_id", "as_of_date"),
+    "build_features",
+    """Who is to be scored. standing: performing (a live loan, under 90 days past due) or applicant (an open
+    listing). loan_id: the newest listing or live loan; months_on_book: whole months since it was originated, 0 for
+    a listing.""",
+)
+UNSCORED = _gold(
+    "unscored",
+    "borrower_id STRING NOT NULL, as_of_date DATE NOT NULL, reason STRING NOT NULL, batch_id STRING NOT NULL",
+    ("borrower_id", "as_of_date"),
+    "build_features",
+    "Borrowers with a live loan or a listing who get no score: reason is defaulted or too_thin.",
+)
+
+
+def _feature_table(block: Block) -> Table:
+    columns = ", ".join(f"{feature.name} DOUBLE" for feature in block_features(block))
+    return _gold(
+        f"feature_{block}",
+        f"borrower_id STRING NOT NULL, as_of_date DATE NOT NULL, {columns}",
+        ("borrower_id", "as_of_date"),
+        "build_features",
+        f"The {len(block_features(block))} features of the {block} block.",
+    )
+
+
+FEATURE_TABLES: dict[Block, Table] = {block: _feature_table(block) for block in BLOCKS}
+
+TRAINING_SET = _gold(
+    "training_set",
+    """borrower_id STRING NOT NULL, as_of_date DATE NOT NULL, cohort_month DATE NOT NULL,
+    identity_group_id STRING NOT NULL, standing STRING NOT NULL, loan_id STRING NOT NULL, months_on_book INT NOT NULL,
+    is_default BOOLEAN NOT NULL, default_on DATE, label_weight DOUBLE NOT NULL, """
+    + ", ".join(f"{feature.name} DOUBLE" for feature in FEATURES),
+    ("borrower_id", "as_of_date"),
+    "train_credit",
+    """Cohorts with the outcome as it was knowable on the training date. cohort_month: last day of the month.
+    label_weight: 1 where the outcome is known, else the share of default risk that the row was watched for.""",
+    "cohort_month",
+)
+BORROWER_SCORE = _gold(
+    "borrower_score",
+    """borrower_id STRING NOT NULL, as_of_date DATE NOT NULL, borrower_type STRING NOT NULL,
+    prob_default DOUBLE NOT NULL, horizon_months INT NOT NULL, score_points INT NOT NULL, risk_group INT NOT NULL,
+    reason_codes ARRAY<STRING>, timeseries_log_odds DOUBLE NOT NULL, behavior_log_odds DOUBLE NOT NULL,
+    record_log_odds DOUBLE NOT NULL, raw_prob_default DOUBLE NOT NULL, model_version STRING NOT NULL,
+    batch_id STRING NOT NULL""",
+    ("borrower_id", "as_of_date"),
+    "score",
+    """Calibrated scores. risk_group: 1 the safest to 5. raw_prob_default: the network's output before calibration.
+    reason_codes is null until reasons are computed.""",
+)
+LOAN_VALUATION = _gold(
+    "loan_valuation",
+    """loan_id STRING NOT NULL, as_of_date DATE NOT NULL, borrower_id STRING NOT NULL,
+    identity_group_id STRING NOT NULL, risk_group INT NOT NULL, grade STRING, prob_default DOUBLE NOT NULL,
+    prob_default_lifetime DOUBLE NOT NULL, loss_given_default DOUBLE NOT NULL, interest_rate DOUBLE NOT NULL,
+    term_months INT NOT NULL, remaining_amount DECIMAL(18,2) NOT NULL, expected_loss DOUBLE NOT NULL,
+    expected_net_return DOUBLE NOT NULL, duration_years DOUBLE NOT NULL, currency STRING NOT NULL,
+    batch_id STRING NOT NULL""",
+    ("loan_id", "as_of_date"),
+    "allocate",
+    """Open listings valued over their whole term. expected_loss: fraction of the amount lost over the term;
+    expected_net_return: yearly internal rate of return of the expected cash flows after the platform's fee.""",
+)
+RISK_GROUP_CAP = _gold(
+    "risk_group_cap",
+    """risk_group INT NOT NULL, as_of_date DATE NOT NULL, cap DOUBLE NOT NULL, base_cap DOUBLE NOT NULL,
+    market_stress DOUBLE, is_static BOOLEAN NOT NULL, batch_id STRING NOT NULL""",
+    ("risk_group", "as_of_date"),
+    "allocate",
+    "The largest share of an order that a risk group may take that night. market_stress null: no indicators.",
+)
+ALLOCATION = _gold(
+    "allocation",
+    """order_id STRING NOT NULL, loan_id STRING NOT NULL, as_of_date DATE NOT NULL, borrower_id STRING NOT NULL,
+    identity_group_id STRING NOT NULL, risk_group INT NOT NULL, amount DECIMAL(18,2) NOT NULL,
+    weight DOUBLE NOT NULL, expected_net_return DOUBLE NOT NULL, currency STRING NOT NULL, batch_id STRING NOT NULL""",
+    ("order_id", "loan_id", "as_of_date"),
+    "allocate",
+    "Amounts per order and listing, in whole notes. weight: amount over the order's amount.",
+)
+ALLOCATION_SUMMARY = _gold(
+    "allocation_summary",
+    """order_id STRING NOT NULL, as_of_date DATE NOT NULL, investor_id STRING NOT NULL, amount DECIMAL(18,2) NOT NULL,
+    allocated_amount DECIMAL(18,2) NOT NULL, unallocated_amount DECIMAL(18,2) NOT NULL, target_return DOUBLE NOT NULL,
+    expected_net_return DOUBLE, expected_loss DOUBLE, loan_count INT NOT NULL, status STRING NOT NULL,
+    binding_constraint STRING, message STRING NOT NULL, currency STRING NOT NULL, batch_id STRING NOT NULL""",
+    ("order_id", "as_of_date"),
+    "allocate",
+    """One row per open order. status: on_target, below_target (the nearest feasible portfolio), unfilled.
+    binding_constraint names what stands in the way; message says it in words. Returns are null when unfilled.""",
+)
+GATE_RESULT = _gold(
+    "gate_result",
+    """gate STRING NOT NULL, table_name STRING NOT NULL, as_of_date DATE NOT NULL, success BOOLEAN NOT NULL,
+    row_count BIGINT NOT NULL, expectation_count INT NOT NULL, failed_expectations ARRAY<STRING> NOT NULL,
+    message STRING NOT NULL, data_docs STRING, batch_id STRING NOT NULL, checked_at TIMESTAMP NOT NULL""",
+    ("gate", "table_name", "as_of_date"),
+    "every gated job",
+    "What each gate found; a job and its gate task refuse to go on when success is false.",
+)
+TRUTH_DEFAULT = Table(
+    "truth_default",
+    "truth",
+    """borrower_id STRING NOT NULL, as_of_date DATE NOT NULL, prob_default_12m DOUBLE NOT NULL""",
+    ("borrower_id", "as_of_date"),
+    "simulate",
+    "True default probabilities of the simulated market. Only evaluation reads this table.",
+    "as_of_date",
+)
+
+SILVER: tuple[Table, ...] = (
+    BORROWER, CREDIT_REPORT, CREDIT_LINE, CREDIT_INQUIRY, ACCOUNT_MONTH, LOAN, REPAYMENT, MARKET_INDICATOR, INVESTOR_ORDER,
+)
+GOLD: tuple[Table, ...] = (
+    POPULATION, UNSCORED, *FEATURE_TABLES.values(), TRAINING_SET, BORROWER_SCORE, LOAN_VALUATION, RISK_GROUP_CAP,
+    ALLOCATION, ALLOCATION_SUMMARY, GATE_RESULT,
+)
+TABLES: dict[str, Table] = {table.name: table for table in (*SILVER, QUARANTINE, *GOLD, TRUTH_DEFAULT)}
+
+# What a publication holds; the PostgreSQL table of each has the Delta table's columns (migrations say which).
+PUBLISHED: tuple[Table, ...] = (BORROWER_SCORE, UNSCORED, LOAN_VALUATION, RISK_GROUP_CAP, ALLOCATION, ALLOCATION_SUMMARY)

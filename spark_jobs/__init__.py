@@ -1,0 +1,1 @@
+"""The jobs: each reads, transforms, checks and writes; ``python -m spark_jobs <job>`` runs one by hand."""
