@@ -21,6 +21,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("job", choices=[*SPARK_JOBS, *PLAIN_JOBS])
     parser.add_argument("--as-of-date", type=date.fromisoformat, help="the day whose knowledge the job may use")
     parser.add_argument("--batch", help="rollback_publication: the batch to go back to")
+    parser.add_argument(
+        "--training", action="store_true", help="open_night: for ingesting before training, when no champion is needed"
+    )
     options = parser.parse_args(arguments)
     if options.job == "rollback_publication":
         if not options.batch:
@@ -32,6 +35,8 @@ def main(arguments: list[str] | None = None) -> None:
     job = importlib.import_module(f"spark_jobs.{options.job}")
     if options.job == "rollback_publication":
         job.run(settings, options.batch)
+    elif options.job == "open_night":
+        job.run(settings, options.as_of_date, training=options.training)
     elif options.job in PLAIN_JOBS:
         job.run(settings, options.as_of_date)
     else:
