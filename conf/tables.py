@@ -36,6 +36,16 @@ class Table:
         """Column names in their declared order."""
         return tuple(line.split()[0] for line in _split_ddl(self.ddl))
 
+    @property
+    def types(self) -> dict[str, str]:
+        """The type of each column, as its DDL says."""
+        return {line.split()[0]: line.split()[1] for line in _split_ddl(self.ddl)}
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The columns that may not be null, in their declared order."""
+        return tuple(line.split()[0] for line in _split_ddl(self.ddl) if line.endswith("NOT NULL"))
+
 
 def _split_ddl(ddl: str) -> list[str]:
     """The column definitions of a DDL string; commas inside brackets do not separate."""

@@ -1,0 +1,338 @@
+"""A lending source: which files land, and how their columns become the silver tables.
+
+One YAML file per source, ``conf/sources/<name>.yaml``; adding a lender means writing that file. Every error names the
+file, the line and the key. Pure configuration: nothing is read here but the YAML.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+
+from conf.features import Block
+from conf.settings import ROOT
+from conf.tables import SILVER, TABLES
+
+SOURCES = ROOT / "conf" / "sources"
+
+Parse = Literal["string", "integer", "decimal", "double", "boolean", "date", "timestamp"]
+Unit = Literal["one", "percent", "bps", "cents", "thousands", "ten_thousands", "years"]
+Scalar = str | int | float | bool | date
+
+# What ingest fills by itself: where the row came from, and the source's one currency unless a column says otherwise.
+FILLED = ("source_file", "row_number", "currency")
+ORDER_COLUMNS = ("order_id", "investor_id", "amount", "currency", "target_return", "placed_at")
+_UNMAPPED = ("market_indicator", "investor_order")
+_PARSE_OF_TYPE: dict[str, Parse] = {
+    "STRING": "string", "INT": "integer", "BIGINT": "integer", "DECIMAL(18,2)": "decimal", "DOUBLE": "double",
+    "BOOLEAN": "boolean", "DATE": "date", "TIMESTAMP": "timestamp",
+}
+
+
+class SourceError(ValueError):
+    """A source's mapping is wrong; the message names file, line and key."""
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _text_keys(value: object) -> object:
+    """Code lists as text: YAML reads the keys 36 and yes as a number and a truth value."""
+    if not isinstance(value, dict):
+        return value
+    return {("true" if key else "false") if isinstance(key, bool) else str(key): code for key, code in value.items()}
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Csv(_Model):
+    """How a CSV file is written. column_names are needed where it has no header; null_values are read as nothing."""
+
+    delimiter: str = Field(",", min_length=1, max_length=1)
+    encoding: str = "UTF-8"
+    header: bool = True
+    quote: str = Field('"', max_length=1)
+    null_values: Texts = ("",)
+    column_names: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_columns(self) -> Csv:
+        if self.header == bool(self.column_names):
+            raise ValueError("csv: give column_names if, and only if, header is false")
+        return self
+
+
+class LandedFile(_Model):
+    """A kind of file that lands.
+
+    path: globs below the data folder (or below conf/sources for folder: conf). landed_on: a regular expression on
+    the relative path whose first group is the landing day (ISO); without it a file counts as landed from the start.
+    required: a night without any such file fails; daily: so does a night without a file of its own day.
+    """
+
+    path: Texts = Field(min_length=1)
+    folder: Literal["data", "conf"] = "data"
+    landed_on: str | None = None
+    required: bool = True
+    daily: bool = False
+    csv: Csv = Csv()
+
+    @model_validator(mode="after")
+    def _day_can_be_read(self) -> LandedFile:
+        if self.landed_on is None:
+            if self.daily:
+                raise ValueError("daily files need landed_on, which reads the day from the path")
+        elif re.compile(self.landed_on).groups != 1:
+            raise ValueError("landed_on needs exactly one group, around the ISO date")
+        return self
+
+    def day(self, relative_path: str) -> date | None:
+        """The landing day in a file's path; None where files of this kind carry no day.
+
+        Raises ValueError where the path should carry a day and does not.
+        """
+        if self.landed_on is None:
+            return None
+        found = re.search(self.landed_on, relative_path)
+        if not found:
+            raise ValueError(f"no landing day in {relative_path} by the pattern {self.landed_on}")
+        return date.fromisoformat(found.group(1))
+
+
+class Of(_Model):
+    """An argument that is the value of another column of the same mapping, before that column's own function."""
+
+    of: str
+
+
+class ColumnMapping(_Model):
+    """Where one canonical column comes from: a raw column, or a constant.
+
+    The raw text is trimmed; empty becomes default (null without one). codes translate text exactly, an unlisted code
+    breaks the rule ``code:<column>``; a code may stand for null. Then it is parsed (parse: what the table's type
+    says, unless given; formats: Spark patterns, tried in order), brought to the canonical unit (percent to fraction,
+    bps, cents, thousands, years to months), and last given to a named column function with arguments.
+    """
+
+    column: str | None = None
+    parse: Parse | None = None
+    format: Texts = ()
+    unit: Unit = "one"
+    codes: Annotated[dict[str, Scalar | None], BeforeValidator(_text_keys)] | None = None
+    default: Scalar | None = None
+    constant: Scalar | None = None
+    function: str | None = None
+    arguments: dict[str, Of | Scalar] = {}
+
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> ColumnMapping:
+        if self.column is not None and self.constant is not None:
+            raise ValueError("a column comes from a raw column or is a constant, not both")
+        if self.column is None and self.constant is None and self.function is None:
+            raise ValueError("one of column, constant or function is needed")
+        if self.arguments and self.function is None:
+            raise ValueError("arguments without a function")
+        return self
+
+
+def _shorthand(value: object) -> object:
+    return {"column": value} if isinstance(value, str) else value
+
+
+class RowFilter(_Model):
+    """Which rows a mapping takes, by the raw text of one column: is one of these, or is none of these."""
+
+    column: str
+    is_in: Texts = ()
+    is_not_in: Texts = ()
+
+    @model_validator(mode="after")
+    def _has_one_list(self) -> RowFilter:
+        if bool(self.is_in) == bool(self.is_not_in):
+            raise ValueError("give is_in or is_not_in")
+        return self
+
+
+class TableMapping(_Model):
+    """How rows of one kind of file become rows of one silver table.
+
+    columns: canonical column to its mapping; nullable columns that are not named stay null. function: a named table
+    function that takes the mapped rows and returns rows of the table, for what columns cannot say (its input columns
+    may then be any); settings of it stand in arguments. known_from not mapped is the landing day of the file.
+    """
+
+    from_file: str = Field(alias="from")
+    where: tuple[RowFilter, ...] = ()
+    columns: dict[str, Annotated[ColumnMapping, BeforeValidator(_shorthand)]]
+    function: str | None = None
+    arguments: dict[str, Scalar] = {}
+
+    @property
+    def raw_columns(self) -> tuple[str, ...]:
+        """The raw columns that this mapping reads, each once."""
+        named = [mapping.column for mapping in self.columns.values() if mapping.column]
+        return tuple(dict.fromkeys([*named, *(condition.column for condition in self.where)]))
+
+
+class Orders(_Model):
+    """Investors' orders from files: raw columns of the order's fields, all loaded as text and judged later."""
+
+    from_file: str = Field(alias="from")
+    columns: dict[str, str]
+
+    @model_validator(mode="after")
+    def _names_fields(self) -> Orders:
+        unknown = sorted(set(self.columns) - set(ORDER_COLUMNS))
+        missing = sorted({"order_id", "investor_id", "amount", "target_return"} - set(self.columns))
+        if unknown or missing:
+            raise ValueError(f"orders: unknown fields {unknown}, missing fields {missing}; fields are {ORDER_COLUMNS}")
+        return self
+
+
+class Source(_Model):
+    """One lending source.
+
+    outcome: default_within_horizon (label: a default within horizon_months) or default_ever (an eventual default,
+    with censoring). blocks: the feature blocks that its files can fill. settings override conf/mosaic.yaml.
+    """
+
+    name: str
+    title: str
+    currency: str = Field(pattern="^[A-Z]{3}$")
+    timezone: str = "UTC"
+    horizon_months: int = Field(ge=1)
+    outcome: Literal["default_within_horizon", "default_ever"]
+    blocks: tuple[Block, ...] = Field(min_length=1)
+    files: dict[str, LandedFile] = Field(min_length=1)
+    tables: dict[str, tuple[TableMapping, ...]] = Field(min_length=1)
+    orders: Orders | None = None
+    settings: dict[str, object] = {}
+
+    _path: Path = PrivateAttr(default=Path("<unread>"))
+    _lines: dict[tuple[str | int, ...], int] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Source:
+        mappable = [table.name for table in SILVER if table.name not in _UNMAPPED]
+        for name, mappings in self.tables.items():
+            if name not in mappable:
+                raise ValueError(f"tables.{name}: no such table; a source can fill {mappable}")
+            for number, mapping in enumerate(mappings):
+                self._check(f"tables.{name}.{number}", name, mapping)
+        if self.orders and self.orders.from_file not in self.files:
+            raise ValueError(f"orders.from: no file {self.orders.from_file}; files are {list(self.files)}")
+        return self
+
+    def _check(self, place: str, table_name: str, mapping: TableMapping) -> None:
+        table = TABLES[table_name]
+        if mapping.from_file not in self.files:
+            raise ValueError(f"{place}.from: no file {mapping.from_file}; files are {list(self.files)}")
+        for column, spec in mapping.columns.items():
+            if column in ("source_file", "row_number"):
+                raise ValueError(f"{place}.columns.{column}: ingest fills this column by itself")
+            if mapping.function is None and column not in table.columns:
+                raise ValueError(f"{place}.columns.{column}: {table_name} has no such column; it has {list(table.columns)}")
+            for argument in spec.arguments.values():
+                if isinstance(argument, Of) and argument.of not in mapping.columns:
+                    raise ValueError(f"{place}.columns.{column}.arguments: the mapping has no column {argument.of}")
+        if mapping.function is not None:
+            return
+        filled = {*FILLED, *(["known_from"] if self.files[mapping.from_file].landed_on else [])}
+        missing = [column for column in table.required if column not in {*mapping.columns, *filled}]
+        if missing:
+            raise ValueError(f"{place}.columns: {table_name} needs {missing}, which nothing fills")
+
+    def line(self, *place: str | int) -> str:
+        """``file:line`` of a key, such as ``line("tables", "loan", 0, "columns", "amount")``, or of its nearest parent."""
+        while place and place not in self._lines:
+            place = place[:-1]
+        return f"{self._path}:{self._lines.get(place, 1)}"
+
+    def raw_columns(self, file: str) -> dict[str, str]:
+        """The raw columns that a kind of file must have, each with the ``file:line`` of the mapping that asks for it."""
+        wanted: dict[str, str] = {}
+        for table, mappings in self.tables.items():
+            for number, mapping in enumerate(mappings):
+                if mapping.from_file != file:
+                    continue
+                place = ("tables", table, number)
+                for position, condition in enumerate(mapping.where):
+                    wanted.setdefault(condition.column, self.line(*place, "where", position))
+                for column, spec in mapping.columns.items():
+                    if spec.column:
+                        wanted.setdefault(spec.column, self.line(*place, "columns", column))
+        if self.orders and self.orders.from_file == file:
+            for field, column in self.orders.columns.items():
+                wanted.setdefault(column, self.line("orders", "columns", field))
+        return wanted
+
+    def parse_of(self, table: str, column: str, mapping: ColumnMapping) -> Parse:
+        """How a column is parsed: as the mapping says, else by the silver table's type, else as text."""
+        return mapping.parse or _PARSE_OF_TYPE[TABLES[table].types.get(column, "STRING")]
+
+
+def load_source(name: str, folder: Path = SOURCES) -> Source:
+    """The source called name.
+
+    Raises SourceError for an unknown source and for anything wrong in its mapping, naming file, line and key.
+    """
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(file.stem for file in folder.glob("*.yaml"))
+        raise SourceError(f"no source {name}: {path} does not exist; known sources are {known}")
+    text = path.read_text(encoding="utf-8")
+    shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+    try:
+        lines = _lines(yaml.compose(text, Loader=yaml.SafeLoader))
+        source = Source.model_validate(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise SourceError(f"{shown}: not YAML: {error}") from error
+    except ValidationError as error:
+        raise SourceError("\n".join(_located(shown, lines, fault) for fault in error.errors())) from error
+    if source.name != name:
+        raise SourceError(f"{shown}:{lines.get(('name',), 1)}: name is {source.name}, the file says {name}")
+    source._path, source._lines = shown, lines
+    return source
+
+
+def _lines(node: yaml.Node | None, place: tuple[str | int, ...] = ()) -> dict[tuple[str | int, ...], int]:
+    """The line of every key and list item; an aliased part stands at the line of its anchor.
+
+    Raises yaml.MarkedYAMLError where a key stands twice: YAML would silently keep the last.
+    """
+    found: dict[tuple[str | int, ...], int] = {}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if (*place, key.value) in found:
+                raise yaml.MarkedYAMLError(problem=f"key {key.value} stands twice", problem_mark=key.start_mark)
+            found[(*place, key.value)] = key.start_mark.line + 1
+            found |= _lines(value, (*place, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for number, value in enumerate(node.value):
+            found[(*place, number)] = value.start_mark.line + 1
+            found |= _lines(value, (*place, number))
+    return found
+
+
+def _located(path: Path, lines: dict[tuple[str | int, ...], int], fault: dict) -> str:
+    """One fault in words; a fault of the whole mapping begins with the place it speaks of."""
+    message = fault["msg"].removeprefix("Value error, ")
+    place = tuple(fault["loc"])
+    if not place:
+        named = message.split(":")[0]
+        place = tuple(int(part) if part.isdigit() else part for part in named.split("."))
+    shown = ".".join(str(part) for part in place)
+    while place and place not in lines:
+        place = place[:-1]
+    return f"{path}:{lines.get(place, 1)}: " + (message if message.startswith(shown) else f"{shown}: {message}")
