@@ -99,7 +99,10 @@ class Scores(_Section):
 
 
 class Allocation(_Section):
-    """Rules of the allocation; caps are shares of an order's amount."""
+    """Rules of the allocation; caps are shares of an order's amount.
+
+    solver_seconds: the limit of one solve; max_listings and max_orders bound what one night hands to the solver.
+    """
 
     note_amount: dict[str, int]
     max_identity_group_share: Fraction
@@ -110,7 +113,10 @@ class Allocation(_Section):
     platform_fee_rate: Fraction
     recovery_rate: Fraction
     recovery_lag_months: int
-    prepayment_rate: Fraction
+    concentration_penalty: float
+    target_step: float
+    max_listings: int
+    max_orders: int
     solver_seconds: float
 
 

@@ -229,10 +229,13 @@ LOAN_VALUATION = _gold(
 RISK_GROUP_CAP = _gold(
     "risk_group_cap",
     """risk_group INT NOT NULL, as_of_date DATE NOT NULL, cap DOUBLE NOT NULL, base_cap DOUBLE NOT NULL,
-    market_stress DOUBLE, is_static BOOLEAN NOT NULL, batch_id STRING NOT NULL""",
+    market_stress DOUBLE, sensitivity DOUBLE, basis STRING NOT NULL, is_static BOOLEAN NOT NULL,
+    batch_id STRING NOT NULL""",
     ("risk_group", "as_of_date"),
     "allocate",
-    "The largest share of an order that a risk group may take that night. market_stress null: no indicators.",
+    """The largest share of an order that a risk group may take that night. market_stress: standard deviations, null
+    without indicators; sensitivity: log change of the default rate per unit of stress. basis: fitted (on realised
+    defaults), stated (by the settings: too little history) or static (no indicators).""",
 )
 ALLOCATION = _gold(
     "allocation",
