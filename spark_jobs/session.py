@@ -8,27 +8,7 @@ import sys
 from pyspark.sql import SparkSession
 
 from conf.settings import Settings
-
-
-def spark_conf(settings: Settings) -> dict[str, str]:
-    """Spark configuration of every session and every spark-submit: ``conf/mosaic.yaml`` plus Delta.
-
-    Raises FileNotFoundError where the pinned jars have not been resolved.
-    """
-    jars = sorted((settings.home / "jars").glob("*.jar"))
-    if not jars:
-        raise FileNotFoundError(f"no jars in {settings.home / 'jars'}: run `make setup`")
-    return {
-        "spark.master": settings.spark.master,
-        "spark.driver.memory": settings.spark.driver_memory,
-        "spark.jars": ",".join(str(jar) for jar in jars),
-        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-        "spark.sql.warehouse.dir": str(settings.market / "warehouse"),
-        # Threads of native libraries in Python workers wait without spinning: cores are shared with the JVM.
-        "spark.executorEnv.OMP_WAIT_POLICY": "passive",
-        **settings.spark.conf,
-    }
+from conf.spark import spark_conf
 
 
 def open_session(settings: Settings, name: str) -> SparkSession:
@@ -36,6 +16,9 @@ def open_session(settings: Settings, name: str) -> SparkSession:
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     builder = SparkSession.builder.appName(name)
+    # Under spark-submit the JVM runs already, where the connection said: its master and memory are not ours to set.
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:
+        builder = builder.master(settings.spark.master).config("spark.driver.memory", settings.spark.driver_memory)
     for key, value in spark_conf(settings).items():
         builder = builder.config(key, value)
     return builder.getOrCreate()

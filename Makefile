@@ -1,0 +1,90 @@
+# MosaicLoan: `make help` lists the targets.
+#
+# Variables on the command line, each the same as an environment variable (see .env.example):
+#   SOURCE=lendingclub  DATA=folder  MACRO=folder  BORROWERS=20000  AS_OF=2011-06-30  SQL='select …'  BATCH=id
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help setup run test up psql rollback clean lint docs preflight
+
+# What is in .env holds unless the environment says otherwise on the command line of make.
+define environment
+set -a; if [ -f .env ]; then . ./.env; fi; set +a; \
+$(if $(SOURCE),export MOSAIC_SOURCE='$(SOURCE)';) \
+$(if $(DATA),export MOSAIC_DATA='$(DATA)';) \
+$(if $(MACRO),export MOSAIC_MACRO='$(MACRO)';) \
+$(if $(BORROWERS),export MOSAIC_SIMULATION__BORROWERS='$(BORROWERS)';)
+endef
+
+# The first Python that runs and fits: a version manager may leave names on the PATH that do not work.
+PYTHON = $(shell for python in $$(type -aP python3.11 python3.12 python3); do \
+	"$$python" -c 'import sys; (3, 11) <= sys.version_info[:2] < (3, 13) or sys.exit(1); print(sys.executable)' 2>/dev/null && break; done)
+UV = $(shell command -v uv || echo .tools/bin/uv)
+UV_SYNC = UV_HTTP_TIMEOUT=300 UV_PYTHON_DOWNLOADS=never $(UV) sync --frozen --quiet --python "$(PYTHON)"
+JOBS := .venv/jobs/bin/python
+AIRFLOW := .venv/airflow/bin/python
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@echo; grep -E '^#   SOURCE' $(MAKEFILE_LIST) | sed 's/^# *//; s/^/  variables: /'
+
+setup: ## everything that the other targets need: uv, both environments, pinned jars
+	@$(MAKE) preflight
+	@$(MAKE) .venv/jobs/.synced .venv/airflow/.synced
+	@$(environment) PATH="$(CURDIR)/.venv/jobs/bin:$$PATH" $(JOBS) -m dags.launch.jars
+
+run: ## raw files through Airflow to published scores and allocations; again: the next night
+	@$(MAKE) preflight PORTS='postgres airflow'
+	@$(MAKE) setup
+	@$(environment) exec $(AIRFLOW) -m dags.launch.run $(if $(AS_OF),--as-of-date '$(AS_OF)')
+
+up: ## Airflow's UI, MLflow's UI and the API until Ctrl-C
+	@$(MAKE) preflight PORTS='postgres airflow mlflow api'
+	@$(MAKE) setup
+	@$(environment) exec $(AIRFLOW) -m dags.launch.up
+
+test: ## every test, in the environment that it belongs to
+	@$(MAKE) setup
+	@status=0; \
+	$(JOBS) -m pytest tests --ignore=tests/dags || status=$$?; \
+	$(AIRFLOW) -m pytest tests/dags || status=$$?; \
+	exit $$status
+
+psql: ## psql as mosaic_reader on the publication; with SQL='select …' prints CSV
+	@$(MAKE) preflight PORTS='postgres' >&2
+	@$(MAKE) setup >&2
+	@$(environment) exec $(JOBS) -m dags.launch.psql $(if $(value SQL),--sql "$$SQL")
+export SQL
+
+rollback: ## serve an earlier batch again: BATCH=<batch_id>
+	@test -n '$(BATCH)' || { echo "make rollback needs BATCH=<batch_id>; make psql SQL='select * from publication.publication_log' lists them" >&2; exit 2; }
+	@$(MAKE) setup
+	@$(environment) exec $(JOBS) -m dags.launch.rollback '$(BATCH)'
+
+lint: ## ruff over all code
+	@$(MAKE) setup
+	@.venv/jobs/bin/ruff check .
+
+clean: ## stop what runs and remove all state; the environments stay
+	@$(environment) if [ -x $(JOBS) ]; then exec $(JOBS) -m dags.launch.clean; else rm -rf var; fi
+
+preflight:
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or 3.12 that runs: install one (Debian, Ubuntu: apt-get install python3 python3-venv)" >&2; exit 1; }
+	@$(environment) "$(PYTHON)" dags/launch/preflight.py $(PORTS)
+
+.tools/bin/uv:
+	@echo "fetching uv into .tools"
+	@rm -rf .tools; "$(PYTHON)" -m venv .tools || { echo "make: $(PYTHON) cannot make a virtual environment: install its venv module (Debian, Ubuntu: apt-get install python3-venv) or uv" >&2; exit 1; }
+	@.tools/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
+
+# The Spark provider of Airflow overwrites files of pyspark, hence two environments out of one lock.
+.venv/jobs/.synced: pyproject.toml uv.lock | $(filter .tools/%,$(UV))
+	@echo "installing the jobs environment into .venv/jobs"
+	@UV_PROJECT_ENVIRONMENT=.venv/jobs $(UV_SYNC) --group jobs --group test
+	@touch $@
+
+.venv/airflow/.synced: pyproject.toml uv.lock | $(filter .tools/%,$(UV))
+	@echo "installing the Airflow environment into .venv/airflow"
+	@UV_PROJECT_ENVIRONMENT=.venv/airflow $(UV_SYNC) --group airflow --group test
+	@touch $@

@@ -1,0 +1,131 @@
+"""What a machine must offer, looked at before anything long starts. Runs with a bare Python: standard library only.
+
+Each thing that is missing is one line that says what to do; the exit code is 1 then.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+JAVA = "17"
+# Measured: environments 3.4 GB, their download cache as much again unless it can be hard-linked, a simulated market 0.5 GB.
+SETUP_GB = 8
+RUN_GB = 2
+OWNERS = {"postgres": "PostgreSQL", "airflow": "Airflow", "mlflow": "MLflow", "api": "the API"}
+
+
+def setting(name: str, default: str = "") -> str:
+    """A setting out of the environment, else out of conf/mosaic.yaml: a top-level scalar or section__key."""
+    value = os.environ.get(f"MOSAIC_{name.upper()}")
+    if value:
+        return value
+    section, _, key = name.rpartition("__")
+    lines = (ROOT / "conf" / "mosaic.yaml").read_text(encoding="utf-8")
+    if section:
+        lines = re.search(rf"^{section}:.*\n((?:[ #].*\n|\n)*)", lines, re.MULTILINE)[1]
+    found = re.search(rf"^ *{key}: *([^#\n]*)", lines, re.MULTILINE)
+    return found[1].strip() if found else default
+
+
+def market() -> Path:
+    """The home of the chosen source."""
+    return ROOT / setting("home") / setting("source")
+
+
+def java_problem() -> str | None:
+    """Why Spark cannot start here, or None."""
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home) / "bin" / "java") if home else shutil.which("java")
+    where = f"JAVA_HOME={home}" if home else "the PATH"
+    install = f"install Java {JAVA} (Debian, Ubuntu: apt-get install openjdk-{JAVA}-jre-headless)"
+    if java is None:
+        return f"no Java found: {install} or set JAVA_HOME"
+    try:
+        answer = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60)
+    except OSError as error:
+        return f"Java from {where} does not start ({error.strerror}): {install} or correct JAVA_HOME"
+    version = re.search(r'version "([^"]+)"', answer.stderr + answer.stdout)
+    if answer.returncode or version is None:
+        return f"Java from {where} does not start: {install} or correct JAVA_HOME"
+    major = re.match(r"(?:1\.)?(\d+)", version[1])
+    if major is None or major[1] != JAVA:
+        return f"Java {version[1]} from {where}, but Java {JAVA} is needed: {install} and point JAVA_HOME at it"
+    return None
+
+
+def disk_problem() -> str | None:
+    """Why the disk is too small, or None: set-up needs more than a later run."""
+    is_set_up = all((ROOT / ".venv" / name / ".synced").exists() for name in ("jobs", "airflow"))
+    need = RUN_GB if is_set_up else SETUP_GB
+    free = shutil.disk_usage(ROOT).free / 1e9
+    if free < need:
+        return f"{free:.1f} GB free in {ROOT}, {need} GB needed: free some space or clone to another disk"
+    return None
+
+
+def folder_problem(variable: str) -> str | None:
+    """Why the folder named by DATA= or MACRO= cannot be read, or None."""
+    name = os.environ.get(f"MOSAIC_{variable}")
+    if not name:
+        return None
+    folder = Path(name)
+    if not folder.is_dir():
+        return f"{variable}={name} is not a folder: name the folder that holds the files"
+    try:
+        is_empty = not any(folder.iterdir())
+    except OSError as error:
+        return f"{variable}={name} cannot be read ({error.strerror}): give this user read access"
+    return f"{variable}={name} is empty: name the folder that holds the files" if is_empty else None
+
+
+def is_own_server(name: str, port: int) -> bool:
+    """Whether what listens is this market's own server: its process file names the port and the process lives."""
+    if name == "postgres":
+        files = market().glob("postgres/**/postmaster.pid")
+        lines = [file.read_text().splitlines() for file in files]
+        return any(len(line) > 3 and line[3].strip() == str(port) and Path("/proc", line[0].strip()).exists() for line in lines)
+    return False
+
+
+def port_problem(name: str) -> str | None:
+    """Why a server cannot start on its port, or None."""
+    if name == "postgres" and os.environ.get("MOSAIC_DATABASE_DSN"):
+        return None
+    port = int(setting(f"ports__{name}"))
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            if is_own_server(name, port):
+                return None
+            return (
+                f"port {port} for {OWNERS[name]} is taken: stop what listens there (`ss -ltnp`)"
+                f" or choose another with MOSAIC_PORTS__{name.upper()}={port + 1}"
+            )
+    return None
+
+
+def problems(ports: list[str]) -> list[str]:
+    """Everything that stands in the way, in the order of set-up."""
+    found = [java_problem(), disk_problem(), folder_problem("DATA"), folder_problem("MACRO"), *map(port_problem, ports)]
+    return [problem for problem in found if problem]
+
+
+def main(ports: list[str]) -> int:
+    """Exit code: 0 where nothing stands in the way."""
+    found = problems(ports)
+    for problem in found:
+        print(f"make: {problem}", file=sys.stderr)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
