@@ -7,6 +7,7 @@ Each overrides the one before; unknown keys are errors. Nested keys are joined b
 from __future__ import annotations
 
 import os
+from datetime import date
 from pathlib import Path
 from typing import Annotated
 
@@ -47,10 +48,17 @@ class Spark(_Section):
 
 
 class Night(_Section):
-    """The nightly run. file_wait_minutes: how long a missing source file is awaited before the night fails."""
+    """The nightly run and what goes before it. A schedule is a cron expression, or manual: on demand only.
+
+    first_as_of_date: where a market without any publication begins (None: yesterday). file_wait_minutes: how long a
+    missing source file is awaited before the night fails.
+    """
 
     schedule: str
+    landing_schedule: str
+    training_schedule: str
     timezone: str
+    first_as_of_date: date | None
     file_wait_minutes: int
     task_timeout_minutes: int
     retries: int
