@@ -88,15 +88,26 @@ class Lake:
         target = DeltaTable.forPath(self.spark, self.path(table)).alias("old")
         target.merge(self.conform(table, frame).alias("new"), same_key).whenNotMatchedInsertAll().execute()
 
+    def append(self, table: Table, frame: DataFrame) -> None:
+        """Append rows that the caller knows to be new; a killed append leaves nothing behind."""
+        self.create(table)
+        self.conform(table, frame).write.format("delta").mode("append").save(self.path(table))
+
     def replace(self, table: Table, frame: DataFrame, *values: object) -> None:
         """Replace the partitions with the given values of the table's partition column, in one commit.
 
         Raises Delta's error where a row of the frame lies outside these partitions.
         """
+        self.replace_where(table, frame, f"{table.partition_by} IN ({', '.join(repr(str(value)) for value in values)})")
+
+    def replace_where(self, table: Table, frame: DataFrame, condition: str) -> None:
+        """Replace the rows that a SQL condition selects, in one commit.
+
+        Raises Delta's error where a row of the frame does not satisfy the condition.
+        """
         self.create(table)
-        listed = ", ".join(f"'{value}'" for value in values)
         (
             self.conform(table, frame).write.format("delta").mode("overwrite")
-            .option("replaceWhere", f"{table.partition_by} IN ({listed})")
+            .option("replaceWhere", condition)
             .save(self.path(table))
         )
