@@ -141,10 +141,10 @@ class LightGBMClassifier(
     number of rows decide. Weights of 0 are allowed; nulls in features are LightGBM's missing values.
     """
 
-    keyCols = Param(Params._dummy(), "keyCols", "columns that are unique together", TypeConverters.toListString)
+    keyCols = Param(Params._dummy(), "keyCols", "columns that are unique together", TypeConverters.toListString)  # noqa: N815
     parameters = Param(Params._dummy(), "parameters", "LightGBM's parameters by name")
-    singleTaskRows = Param(Params._dummy(), "singleTaskRows", "rows up to which one task trains", TypeConverters.toInt)
-    numTasks = Param(Params._dummy(), "numTasks", "tasks that train together; 0: by rows", TypeConverters.toInt)
+    singleTaskRows = Param(Params._dummy(), "singleTaskRows", "rows up to which one task trains", TypeConverters.toInt)  # noqa: N815
+    numTasks = Param(Params._dummy(), "numTasks", "tasks that train together; 0: by rows", TypeConverters.toInt)  # noqa: N815
 
     def __init__(
         self,
