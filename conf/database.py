@@ -43,6 +43,26 @@ def role_dsn(settings: Settings, role: Role) -> str:
     return urlunsplit(parts._replace(netloc=f"{role_name(role)}:{quote(password, safe='')}@{host}"))
 
 
+def airflow_dsn(settings: Settings) -> str:
+    """DSN of Airflow's metadata: its own database and role beside the market's, made by ``ensure_database``.
+
+    On a given server the database is called <database>_airflow, as several markets may share that server.
+    Raises NoPassword before set-up has made the role.
+    """
+    password = _passwords(settings).get("MOSAIC_AIRFLOW_PASSWORD")
+    if not password:
+        raise NoPassword(f"no password for Airflow's database: run `make setup SOURCE={settings.source}`")
+    parts = urlsplit(admin_dsn(settings))
+    host = parts.netloc.rpartition("@")[2]
+    name = airflow_database(settings)
+    return urlunsplit(parts._replace(netloc=f"{name}:{quote(password, safe='')}@{host}", path=f"/{name}"))
+
+
+def airflow_database(settings: Settings) -> str:
+    """Name of the database, and of its role, that holds Airflow's metadata."""
+    return f"{urlsplit(admin_dsn(settings)).path.lstrip('/')}_airflow" if settings.database_dsn else "airflow"
+
+
 def _passwords(settings: Settings) -> dict[str, str]:
     if not settings.secrets_file.exists():
         return {}

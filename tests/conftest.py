@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import socket
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -42,6 +45,53 @@ def settings(tmp_path: Path) -> Settings:
     home.mkdir()
     (home / "jars").symlink_to(load_settings().home / "jars")
     return load_settings(home=home)
+
+
+@pytest.fixture(scope="session")
+def database():
+    """Settings of a market whose embedded PostgreSQL runs, on a free port, with roles and tables; stopped at the end.
+
+    Its home is not pytest's own temporary folder, which the server's user could not enter when tests run as root.
+    """
+    from spark_jobs.database_server import ensure_database, stop_server
+
+    home = Path(tempfile.mkdtemp(prefix="mosaic-tests-"))
+    home.chmod(0o755)
+    (home / "jars").symlink_to(load_settings().home / "jars")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = load_settings(home=home)
+    settings = settings.model_copy(update={"ports": settings.ports.model_copy(update={"postgres": port})})
+    try:
+        ensure_database(settings)
+        yield settings
+    finally:
+        stop_server(settings)
+        shutil.rmtree(home)
+
+
+@pytest.fixture
+def empty_market(database: Settings, settings: Settings) -> Settings:
+    """Settings of a market with an empty home and a new, empty database on the server of ``database``."""
+    from contextlib import closing
+
+    import psycopg2
+    from pydantic import SecretStr
+
+    from conf.database import admin_dsn
+    from spark_jobs.database_server import ensure_database
+
+    name = f"market_{os.urandom(4).hex()}"
+    with closing(psycopg2.connect(admin_dsn(database))) as server:
+        server.autocommit = True
+        server.cursor().execute(f"CREATE DATABASE {name}")
+    dsn = admin_dsn(database).rpartition("/")[0] + f"/{name}"
+    market = settings.model_copy(update={"database_dsn": SecretStr(dsn), "ports": database.ports})
+    market.market.mkdir(parents=True, exist_ok=True)
+    shutil.copy(database.secrets_file, market.secrets_file)
+    ensure_database(market)
+    return market
 
 
 @pytest.fixture(scope="session")
