@@ -1,0 +1,179 @@
+"""The three sub-models: time series (LightGBM), behaviour (gradient boosted trees) and credit record (logistic).
+
+Each sees its own block beside the shared context, and gives log-odds of default. A block that a source does not offer
+leaves its sub-model with the shared context; without any known feature it is the base rate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Literal, get_args
+
+from pyspark.ml.classification import GBTClassificationModel, GBTClassifier, LogisticRegression, LogisticRegressionModel
+from pyspark.ml.functions import array_to_vector, vector_to_array
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from conf.features import Block, block_features, shared_context
+from conf.settings import Training
+from models.lightgbm_spark import LightGBMClassifier, LightGBMModel
+from models.preparation import Preparation
+
+SubModelName = Literal["timeseries", "behavior", "record"]
+SUB_MODELS: tuple[SubModelName, ...] = get_args(SubModelName)
+BLOCK_OF: dict[SubModelName, Block] = {"timeseries": "timeseries", "behavior": "behavior", "record": "credit_record"}
+LOG_ODDS: tuple[str, ...] = tuple(f"{name}_log_odds" for name in SUB_MODELS)
+
+# Beyond this a log-odds says nothing more (odds of 1 to 3 million) and would only strain the network.
+MAX_LOG_ODDS = 15.0
+KEYS = ("borrower_id", "as_of_date")
+# Few, large partitions: they follow the rows, not the machine, and two sums add up the same in either order.
+ROWS_PER_PARTITION = 250_000
+
+NativeModel = LightGBMModel | GBTClassificationModel | LogisticRegressionModel
+
+
+@dataclass(frozen=True)
+class SubModel:
+    """One fitted sub-model.
+
+    features: what it sees, own block first. model is None where no feature is known: it then gives base_log_odds.
+    """
+
+    name: SubModelName
+    features: tuple[str, ...]
+    base_log_odds: float
+    model: NativeModel | None
+
+    def with_log_odds(self, frame: DataFrame, preparation: Preparation) -> DataFrame:
+        """The frame with the column ``<name>_log_odds``; nulls among the features are allowed."""
+        column = f"{self.name}_log_odds"
+        if self.model is None:
+            return frame.withColumn(column, F.lit(self.base_log_odds))
+        if self.name == "timeseries":
+            return self.model.transform(frame).withColumn(column, _bounded(F.col(column)))
+        vector = _tree_vector if self.name == "behavior" else _linear_vector
+        # Half the log-odds is what Spark's boosted trees add up (loss 2 log(1 + exp(-2yF)), Friedman 2001).
+        factor = 2.0 if self.name == "behavior" else 1.0
+        scored = self.model.transform(frame.withColumn("_features", vector(preparation, self.features)))
+        return scored.withColumn(
+            column, _bounded(F.lit(factor) * vector_to_array("_raw")[1])
+        ).drop("_features", "_raw", *_UNUSED_OUTPUTS)
+
+
+_UNUSED_OUTPUTS = ("_probability", "_prediction")
+_OUTPUTS = {"rawPredictionCol": "_raw", "probabilityCol": "_probability", "predictionCol": "_prediction"}
+
+
+def _bounded(log_odds: Column) -> Column:
+    return F.least(F.greatest(log_odds, F.lit(-MAX_LOG_ODDS)), F.lit(MAX_LOG_ODDS))
+
+
+def _tree_vector(preparation: Preparation, features: Sequence[str]) -> Column:
+    """Filled values and null indicators: trees split where they like, whatever the scale."""
+    return array_to_vector(F.array(*map(preparation.filled, features), *preparation.indicators(features)))
+
+
+def _linear_vector(preparation: Preparation, features: Sequence[str]) -> Column:
+    """Standardised values and null indicators: one outlier must not turn a line."""
+    return array_to_vector(F.array(*map(preparation.standardised, features), *preparation.indicators(features)))
+
+
+def sub_model_features(name: SubModelName, preparation: Preparation) -> tuple[str, ...]:
+    """The known features of the sub-model's block, then those of the shared context that lie outside it."""
+    block = BLOCK_OF[name]
+    own = [feature.name for feature in block_features(block)]
+    context = [feature.name for feature in shared_context() if feature.block != block]
+    return preparation.known([*own, *context])
+
+
+def training_partitions(rows: int) -> int:
+    """How many partitions training rows lie in; by their number, never by the machine's."""
+    return max(2, math.ceil(rows / ROWS_PER_PARTITION))
+
+
+def place_for_training(frame: DataFrame, rows: int) -> DataFrame:
+    """The rows placed by a hash of their key and sorted, so that seeded sampling and sums do not depend on the input."""
+    return frame.repartition(training_partitions(rows), *KEYS).sortWithinPartitions(*KEYS)
+
+
+def fit_sub_models(frame: DataFrame, preparation: Preparation, training: Training) -> tuple[SubModel, ...]:
+    """The three sub-models fitted on a training frame: one row per (borrower_id, as_of_date).
+
+    The frame has ``is_default``, ``label_weight`` (above 0) and the features.
+    """
+    totals = frame.agg(
+        F.sum("label_weight").alias("weight"), F.sum(F.col("label_weight") * _label()).alias("defaults")
+    ).first()
+    # Half a default more on either side keeps the base rate inside (0, 1).
+    base = math.log((totals["defaults"] + 0.5) / (totals["weight"] - totals["defaults"] + 0.5))
+    fits: dict[SubModelName, Callable[..., NativeModel]] = {
+        "timeseries": _fit_timeseries, "behavior": _fit_behavior, "record": _fit_record,
+    }
+    models = []
+    for name in SUB_MODELS:
+        features = sub_model_features(name, preparation)
+        model = fits[name](frame, features, preparation, training) if features else None
+        models.append(SubModel(name, features, base, model))
+    return tuple(models)
+
+
+def with_log_odds(frame: DataFrame, models: Sequence[SubModel], preparation: Preparation) -> DataFrame:
+    """The frame with the three sub-models' log-odds."""
+    return reduce(lambda scored, model: model.with_log_odds(scored, preparation), models, frame)
+
+
+def _label() -> Column:
+    return F.col("is_default").cast("double")
+
+
+def _fit_timeseries(
+    frame: DataFrame, features: tuple[str, ...], preparation: Preparation, training: Training
+) -> LightGBMModel:
+    return LightGBMClassifier(
+        inputCols=list(features), keyCols=list(KEYS), labelCol="_label", weightCol="label_weight",
+        outputCol="timeseries_log_odds", parameters=training.lightgbm, seed=training.seed,
+        singleTaskRows=training.lightgbm_single_task_rows,
+    ).fit(frame.withColumn("_label", _label()))
+
+
+def _fit_behavior(
+    frame: DataFrame, features: tuple[str, ...], preparation: Preparation, training: Training
+) -> GBTClassificationModel:
+    rows = frame.select(_tree_vector(preparation, features).alias("_features"), _label().alias("_label"), "label_weight")
+    return GBTClassifier(
+        featuresCol="_features", labelCol="_label", weightCol="label_weight", seed=training.seed, **_OUTPUTS,
+        **training.gbt,
+    ).fit(rows)
+
+
+def _fit_record(
+    frame: DataFrame, features: tuple[str, ...], preparation: Preparation, training: Training
+) -> LogisticRegressionModel:
+    rows = frame.select(
+        _linear_vector(preparation, features).alias("_features"), _label().alias("_label"), "label_weight"
+    )
+    return LogisticRegression(
+        featuresCol="_features", labelCol="_label", weightCol="label_weight", **_OUTPUTS, **training.logistic
+    ).fit(rows)
+
+
+def fold(folds: int, seed: int) -> Column:
+    """The fold of a row, 0 to folds - 1, by a hash of its identity group: linked parties share a fold."""
+    return F.pmod(F.xxhash64(F.col("identity_group_id"), F.lit(seed)), F.lit(folds)).cast("int")
+
+
+def out_of_fold(
+    frame: DataFrame, folds: int, fit: Callable[[DataFrame], Callable[[DataFrame], DataFrame]]
+) -> DataFrame:
+    """Each row scored by what was fitted on the other folds only.
+
+    The frame has ``fold``; fit takes training rows and returns what scores others. Source: Wolpert 1992, stacking.
+    """
+    scored = [
+        fit(frame.where(F.col("fold") != number))(frame.where(F.col("fold") == number)) for number in range(folds)
+    ]
+    return reduce(DataFrame.unionByName, scored)
