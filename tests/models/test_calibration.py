@@ -1,0 +1,73 @@
+"""Calibration keeps the ranking and gives back the true rates."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from models.calibration import Calibrator, fit_calibrator
+from models.metrics import auc, calibration_table, expected_calibration_error, kolmogorov_smirnov, score_metrics
+
+BASIS = "calibration_cohort"
+
+
+def test_a_network_that_exaggerates_is_brought_back():
+    draw = np.random.default_rng(2)
+    true_log_odds = draw.normal(-2, 1, 40_000)
+    outcome = (draw.random(40_000) < expit(true_log_odds)).astype(float)
+    weight = np.ones(40_000)
+
+    calibrator = fit_calibrator(2.5 * true_log_odds + 1.5, outcome, weight, BASIS)
+
+    prob = calibrator.prob_default(2.5 * true_log_odds + 1.5)
+    assert expected_calibration_error(expit(2.5 * true_log_odds + 1.5), outcome, weight) > 0.03
+    assert expected_calibration_error(prob, outcome, weight) < 0.005
+    assert prob.mean() == pytest.approx(outcome.mean(), abs=1e-4)
+
+
+@pytest.mark.parametrize("upside_down", [False, True])
+def test_calibration_is_strictly_increasing_even_where_the_outcomes_are_not(upside_down):
+    draw = np.random.default_rng(3)
+    log_odds = draw.normal(-1, 1, 500)
+    outcome = (draw.random(500) < expit(-log_odds if upside_down else log_odds)).astype(float)
+
+    calibrator = fit_calibrator(log_odds, outcome, np.ones(500), BASIS)
+
+    prob = calibrator.prob_default(np.linspace(-6, 6, 300))
+    assert (np.diff(prob) > 0).all()
+    assert prob.min() > 0 and prob.max() < 1
+
+
+def test_weights_count_as_rows():
+    log_odds, outcome = np.array([-1.0, -1.0, 1.0, 1.0]), np.array([0.0, 1.0, 0.0, 1.0])
+    weighted = fit_calibrator(log_odds, outcome, np.array([3.0, 1.0, 1.0, 3.0]), BASIS)
+    repeated = fit_calibrator(np.repeat(log_odds, [3, 1, 1, 3]), np.repeat(outcome, [3, 1, 1, 3]), np.ones(8), BASIS)
+
+    np.testing.assert_allclose(weighted.prob_default(log_odds), repeated.prob_default(log_odds), atol=1e-6)
+
+
+def test_nothing_is_certain():
+    prob = Calibrator(1.0, 1.0, 0.0, BASIS).prob_default(np.array([-1000.0, 1000.0]))
+    assert 0 < prob[0] < prob[1] < 1
+
+
+def test_metrics_by_hand():
+    # Pairs (default, other): .8 beats .6 and .2; .4 beats .2 alone: three of four.
+    score, outcome, even = np.array([0.2, 0.4, 0.6, 0.8]), np.array([0.0, 1.0, 0.0, 1.0]), np.ones(4)
+    assert auc(score, outcome, even) == 0.75
+    assert auc(np.full(4, 0.5), outcome, even) == 0.5
+    # The beaten pair (.4 against .6) counts three of six.
+    assert auc(score, outcome, np.array([1.0, 1.0, 3.0, 1.0])) == pytest.approx((1 + 1 + 3) / 8)
+    assert kolmogorov_smirnov(score, outcome, even) == 0.5
+    assert np.isnan(auc(score, np.zeros(4), even))
+
+    metrics = score_metrics(np.full(4, 0.25), outcome, even)
+    assert metrics["brier"] == pytest.approx((2 * 0.25**2 + 2 * 0.75**2) / 4)
+    assert metrics["ece"] == pytest.approx(0.25)
+    assert metrics["defaults"] == 2
+
+
+def test_calibration_bins_hold_equal_weight():
+    table = calibration_table(np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.0, 0.0, 1.0, 1.0]), np.ones(4), bins=2)
+    np.testing.assert_allclose(table, [[0.15, 0, 2], [0.35, 1, 2]])
