@@ -122,7 +122,8 @@ class ColumnMapping(_Model):
     The raw text is trimmed; empty becomes default (null without one). codes translate text exactly, an unlisted code
     breaks the rule ``code:<column>``; a code may stand for null. Then it is parsed (parse: what the table's type
     says, unless given; formats: Spark patterns, tried in order), brought to the canonical unit (percent to fraction,
-    bps, cents, thousands, years to months), and last given to a named column function with arguments.
+    bps, cents, thousands, years to months), and last given to a named column function with arguments. required: an
+    empty value breaks the rule ``required:<column>``; for columns of the table its schema already says so.
     """
 
     column: str | None = None
@@ -132,6 +133,7 @@ class ColumnMapping(_Model):
     codes: Annotated[dict[str, Scalar | None], BeforeValidator(_text_keys)] | None = None
     default: Scalar | None = None
     constant: Scalar | None = None
+    required: bool = False
     function: str | None = None
     arguments: dict[str, Of | Scalar] = {}
 
@@ -224,6 +226,8 @@ class Source(_Model):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Source:
+        if "landed_file" in self.files:
+            raise ValueError("files.landed_file: this name is kept for the table of landed files")
         mappable = [table.name for table in SILVER if table.name not in _UNMAPPED]
         for name, mappings in self.tables.items():
             if name not in mappable:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from conf.features import BLOCKS, FEATURES, Block, block_features
 
-Layer = Literal["silver", "quarantine", "gold", "truth"]
+Layer = Literal["bronze", "silver", "quarantine", "gold", "truth"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,17 @@ def _split_ddl(ddl: str) -> list[str]:
             start = position + 1
     return [column for column in [*columns, ddl[start:].strip()] if column]
 
+
+LANDED_FILE = Table(
+    "landed_file",
+    "bronze",
+    """event STRING NOT NULL, kind STRING NOT NULL, path STRING NOT NULL, sha256 STRING NOT NULL,
+    batch_id STRING NOT NULL, at TIMESTAMP NOT NULL""",
+    ("event", "kind", "sha256", "batch_id"),
+    "ingest",
+    """What became of each landed file. event: landing (about to be taken into bronze), mapped (its rows are in silver
+    or in quarantine, and the gates held).""",
+)
 
 # Where a silver row came from; a person with a red task finds the raw row by these two.
 _ORIGIN = "source_file STRING NOT NULL, row_number BIGINT NOT NULL"
@@ -283,7 +294,7 @@ GOLD: tuple[Table, ...] = (
     POPULATION, UNSCORED, *FEATURE_TABLES.values(), TRAINING_SET, BORROWER_SCORE, LOAN_VALUATION, RISK_GROUP_CAP,
     ALLOCATION, ALLOCATION_SUMMARY, GATE_RESULT,
 )
-TABLES: dict[str, Table] = {table.name: table for table in (*SILVER, QUARANTINE, *GOLD, TRUTH_DEFAULT)}
+TABLES: dict[str, Table] = {table.name: table for table in (LANDED_FILE, *SILVER, QUARANTINE, *GOLD, TRUTH_DEFAULT)}
 
 # What a publication holds; the PostgreSQL table of each has the Delta table's columns (migrations say which).
 PUBLISHED: tuple[Table, ...] = (BORROWER_SCORE, UNSCORED, LOAN_VALUATION, RISK_GROUP_CAP, ALLOCATION, ALLOCATION_SUMMARY)

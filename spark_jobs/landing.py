@@ -1,0 +1,424 @@
+"""Landing: source files as they are, into bronze, each file once.
+
+Bronze has one Delta table per kind of file, append-only: every raw column as text, and before them ``_batch_id``,
+``_source_file``, ``_row_number`` (the row's place in its file from 1, header and blank lines not counted),
+``_ingested_at`` and ``_malformed`` (the line itself where it has too many or too few fields; its columns are null then).
+
+A file is read by one task, as a stream: a gzip file cannot be split anyhow, and so row numbers need no counting pass.
+Parallelism is the number of files; whoever lands something large lands it in parts.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import hashlib
+import io
+import itertools
+import logging
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import pyarrow as pa
+import pyarrow.csv
+from delta.tables import DeltaTable
+from pyspark.errors import PySparkException
+from pyspark.sql import Column, DataFrame, Row
+from pyspark.sql import functions as F
+
+from conf.settings import Settings
+from conf.source import SOURCES, Csv, LandedFile, Source
+from conf.tables import LANDED_FILE
+from spark_jobs.lake import Lake
+
+if TYPE_CHECKING:
+    from spark_jobs.manifest import Night
+
+logger = logging.getLogger(__name__)
+
+# Before the raw columns, so that Delta keeps their ranges (it does for the first 32 columns) and skips other batches.
+ORIGIN = ("_batch_id", "_source_file", "_row_number", "_ingested_at", "_malformed")
+_CHUNK_BYTES = 1 << 20
+# Follows the last row of every file; where it does not come out again, an open quote has swallowed the end.
+_END = "\x1eend of file\x1e"
+
+
+class LandingError(RuntimeError):
+    """A landed file cannot be taken in as it is; the message names it and says why."""
+
+
+@dataclass(frozen=True)
+class Landed:
+    """A file that was, or is to be, taken into bronze. path is relative to the data folder; batch_id: which batch took it."""
+
+    kind: str
+    path: str
+    sha256: str
+    batch_id: str
+
+
+def landed_files(settings: Settings, source: Source, as_of_date: date) -> dict[str, str]:
+    """The files knowable by the as-of date: relative path to SHA-256, in the order of their paths.
+
+    Raises LandingError for an unreadable or empty folder, a missing required file and a late daily one.
+    """
+    paths = dict(sorted(
+        (path, found) for kind in source.files for path, found in _knowable(settings, source, kind, as_of_date).items()
+    ))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(zip(paths, pool.map(_sha256, paths.values()), strict=True))
+
+
+def _knowable(settings: Settings, source: Source, kind: str, as_of_date: date) -> dict[str, Path]:
+    """The files of one kind that are knowable by the as-of date, by relative path."""
+    file = source.files[kind]
+    folder = SOURCES if file.folder == "conf" else settings.data_folder
+    asked = f"{' or '.join(file.path)} in {folder} ({source.line('files', kind)})"
+    if not folder.is_dir() or not os.access(folder, os.R_OK | os.X_OK):
+        raise LandingError(f"cannot read the data folder {folder}: set DATA= to a folder that this user can read")
+    found = {str(path.relative_to(folder)): path for glob in file.path for path in folder.glob(glob) if path.is_file()}
+    days = {path: _landing_day(file, path) for path in found}
+    if file.daily and as_of_date not in days.values():
+        raise LandingError(f"late file: no {kind} of {as_of_date} has landed, looked for {asked}")
+    knowable = {path: found[path] for path, day in sorted(days.items()) if day is None or day <= as_of_date}
+    if file.required and not knowable:
+        here = sorted(path.name for path in folder.iterdir())[:8]
+        raise LandingError(f"missing file: no {kind} by {as_of_date}, looked for {asked}; the folder holds {here or 'nothing'}")
+    return knowable
+
+
+def _landing_day(file: LandedFile, path: str) -> date | None:
+    try:
+        return file.day(path)
+    except ValueError as error:
+        raise LandingError(str(error)) from error
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise LandingError(f"cannot read {path}: {error.strerror}") from error
+
+
+def order_files(settings: Settings, source: Source, night: Night) -> dict[str, Path]:
+    """The order files of a night; orders go to PostgreSQL, not to bronze."""
+    if source.orders is None:
+        return {}
+    return _knowable(settings, source, source.orders.from_file, night.as_of_date)
+
+
+def bronze_path(settings: Settings, kind: str) -> str:
+    """Where the bronze table of one kind of file lies."""
+    return f"{settings.lake_url}/bronze/{kind}"
+
+
+def land_files(lake: Lake, source: Source, night: Night) -> tuple[list[Landed], list[Landed]]:
+    """Take every file of the night into bronze that is not there yet.
+
+    Returns the files that still have to be mapped, and those that this very batch has mapped before. A file is known
+    by its digest: the same file again, under whatever name, changes nothing. Safe to run again after a kill: what is
+    about to land is written down first, and the files of one kind land in one commit.
+    Raises LandingError for a missing column, a broken gzip, a wrong encoding, a kind without a single row.
+    """
+    kinds = [kind for kind in source.files if source.orders is None or kind != source.orders.from_file]
+    found = {kind: _knowable(lake.settings, source, kind, night.as_of_date) for kind in source.files}
+    gone = sorted(set(night.landed_files) - {path for paths in found.values() for path in paths})
+    if gone:
+        raise LandingError(f"{gone[0]} was there when the night {night.batch_id} was opened, and is gone: open the night again")
+    events = _events(lake)
+    plans = {
+        kind: _plan(lake, kind, {path: night.landed_files[path] for path in found[kind] if path in night.landed_files},
+                    [event for event in events if event.kind == kind], night.batch_id)
+        for kind in kinds
+    }
+    fresh = [file for plan in plans.values() for file in plan.fresh]
+    if fresh:
+        columns = {kind: _checked_columns(source, kind, [found[kind][file.path] for file in plan.fresh]) for kind, plan in plans.items()}
+        _write_events(lake, "landing", fresh)
+        # A commit is mostly waiting for one driver thread: kinds land side by side.
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+            list(pool.map(lambda kind: _append(lake, source, kind, plans[kind].fresh, found[kind], columns[kind]),
+                          [kind for kind in kinds if plans[kind].fresh]))
+    for kind in kinds:
+        if source.files[kind].required and plans[kind].fresh and not plans[kind].mapped and not plans[kind].begun:
+            _require_rows(lake, source, kind, plans[kind].fresh)
+    pending = [file for plan in plans.values() for file in (*plan.begun, *plan.fresh)]
+    return pending, [file for plan in plans.values() for file in plan.mapped if file.batch_id == night.batch_id]
+
+
+def mark_mapped(lake: Lake, files: list[Landed], night: Night) -> None:
+    """Write down that the rows of these files are in silver or in quarantine, and that the gates held."""
+    if files:
+        _write_events(lake, "mapped", [replace(file, batch_id=night.batch_id) for file in files])
+
+
+def bronze_rows(lake: Lake, kind: str, files: list[Landed]) -> DataFrame:
+    """The bronze rows of some files of one kind, each as the batch that took it landed it."""
+    return lake.spark.read.format("delta").load(bronze_path(lake.settings, kind)).where(_of_files(files))
+
+
+def _of_files(files: list[Landed]) -> Column:
+    batches: dict[str, list[str]] = {}
+    for file in files:
+        batches.setdefault(file.batch_id, []).append(file.path)
+    conditions = [(F.col("_batch_id") == batch) & F.col("_source_file").isin(paths) for batch, paths in batches.items()]
+    return reduce(Column.__or__, conditions, F.lit(False))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The files of one kind. mapped: all that silver has; begun: in bronze, not mapped yet; fresh: to be landed."""
+
+    mapped: list[Landed]
+    begun: list[Landed]
+    fresh: list[Landed]
+
+
+def _plan(lake: Lake, kind: str, digests: dict[str, str], events: list[Row], batch_id: str) -> _Plan:
+    mapped = {event.sha256: Landed(kind, event.path, event.sha256, event.batch_id) for event in events if event.event == "mapped"}
+    begun = {event.sha256: Landed(kind, event.path, event.sha256, event.batch_id) for event in events if event.event == "landing"}
+    first: dict[str, str] = {}
+    for path, digest in digests.items():
+        if first.setdefault(digest, path) != path:
+            logger.warning("%s is the same file as %s and changes nothing", path, first[digest])
+    open_digests = [digest for digest in first if digest not in mapped]
+    arrived = _arrived(lake, kind, [begun[digest] for digest in open_digests if digest in begun])
+    return _Plan(
+        mapped=list(mapped.values()),
+        begun=[begun[digest] for digest in open_digests if begun.get(digest) in arrived],
+        fresh=[Landed(kind, first[digest], digest, batch_id) for digest in open_digests if begun.get(digest) not in arrived],
+    )
+
+
+def _arrived(lake: Lake, kind: str, begun: list[Landed]) -> set[Landed]:
+    """Which files, written down as about to land, have rows in bronze: asked only after a night that did not end well."""
+    if not begun or not DeltaTable.isDeltaTable(lake.spark, bronze_path(lake.settings, kind)):
+        return set()
+    seen = {(row["_source_file"], row["_batch_id"]) for row in
+            bronze_rows(lake, kind, begun).select("_source_file", "_batch_id").distinct().toLocalIterator()}
+    return {file for file in begun if (file.path, file.batch_id) in seen}
+
+
+def _events(lake: Lake) -> list[Row]:
+    return list(lake.read(LANDED_FILE).orderBy("at").toLocalIterator()) if lake.exists(LANDED_FILE) else []
+
+
+def _write_events(lake: Lake, event: str, files: list[Landed]) -> None:
+    now = datetime.now(UTC)
+    rows = [(event, file.kind, file.path, file.sha256, file.batch_id, now) for file in files]
+    lake.append(LANDED_FILE, lake.spark.createDataFrame(rows, LANDED_FILE.ddl))
+
+
+def _checked_columns(source: Source, kind: str, paths: list[Path]) -> list[list[str]]:
+    """The columns of each file.
+
+    Raises LandingError where a column is missing that the mapping asks for, naming file, column and mapping line.
+    """
+    wanted = source.raw_columns(kind)
+    columns = [read_columns(path, source.files[kind].csv) for path in paths]
+    for path, names in zip(paths, columns, strict=True):
+        missing = [f"{name} (asked for by {line})" for name, line in wanted.items() if name not in names]
+        if missing:
+            raise LandingError(f"{path}: missing column {', '.join(missing)}; the file has {names}")
+        twice = sorted({name for name in names if names.count(name) > 1 or name in ORIGIN})
+        if twice:
+            raise LandingError(f"{path}: column names that stand twice or are kept for landing: {twice}")
+    return columns
+
+
+def read_columns(path: Path, written: Csv) -> list[str]:
+    """The column names of a CSV file: its header, or the mapping's names where it has none.
+
+    Raises LandingError for a file that is empty, broken or in another encoding.
+    """
+    if not written.header:
+        return list(written.column_names)
+    with _readable(path, written):
+        opened = gzip.open if path.suffix == ".gz" else open
+        with opened(path, "rb") as stream, io.TextIOWrapper(stream, _encoding(written), newline="") as text:
+            quoting = {"quotechar": written.quote} if written.quote else {"quoting": csv.QUOTE_NONE}
+            names = next(csv.reader(text, delimiter=written.delimiter, **quoting), [])
+    if not names:
+        raise LandingError(f"{path}: an empty file, without so much as a header")
+    return names
+
+
+def _encoding(written: Csv) -> str:
+    """The file's encoding; a byte order mark before UTF-8 is not part of the first column's name."""
+    return "utf-8-sig" if codecs.lookup(written.encoding).name == "utf-8" else written.encoding
+
+
+@contextmanager
+def _readable(path: Path, written: Csv) -> Iterator[None]:
+    """Turns what can go wrong while reading a file into a LandingError that names it."""
+    try:
+        yield
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise LandingError(f"{path}: truncated or broken gzip ({error}): let it be delivered again") from error
+    except UnicodeDecodeError as error:
+        raise LandingError(f"{path}: not {written.encoding} ({error}): set csv.encoding in the mapping or deliver it again") from error
+    except (pa.ArrowInvalid, csv.Error) as error:
+        if "UTF8" in str(error):
+            raise LandingError(f"{path}: not {written.encoding} ({error}): set csv.encoding in the mapping or deliver it again") from error
+        raise LandingError(f"{path}: not readable as CSV ({error})") from error
+    except OSError as error:
+        raise LandingError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _append(
+    lake: Lake, source: Source, kind: str, files: list[Landed], paths: dict[str, Path], columns: list[list[str]]
+) -> None:
+    """Append the rows of files to the bronze table of their kind, in one commit."""
+    written = source.files[kind].csv
+    union = list(dict.fromkeys(name for names in columns for name in names))
+    tasks = [(file.path, str(paths[file.path]), file.sha256, names) for file, names in zip(files, columns, strict=True)]
+    schema = ", ".join(["_source_file STRING", "_row_number BIGINT", "_malformed STRING", *(f"`{name}` STRING" for name in union)])
+
+    def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for task in batch.to_pylist():
+                yield from read_rows(task["path"], Path(task["file"]), task["sha256"], task["columns"], union, written)
+
+    listed = lake.spark.createDataFrame(
+        lake.spark.sparkContext.parallelize(tasks, len(tasks)), "path STRING, file STRING, sha256 STRING, columns ARRAY<STRING>"
+    )
+    rows = listed.mapInArrow(read, schema).select(
+        F.lit(files[0].batch_id).alias("_batch_id"), "_source_file", "_row_number",
+        F.current_timestamp().alias("_ingested_at"), "_malformed", *(F.col(f"`{name}`") for name in union),
+    )
+    try:
+        (
+            rows.write.format("delta").mode("append").option("mergeSchema", "true")
+            # Raw column names may hold spaces and brackets, which Parquet does not.
+            .option("delta.columnMapping.mode", "name").save(bronze_path(lake.settings, kind))
+        )
+    except PySparkException as error:
+        named = re.search(r"LandingError: (.*)", str(error))
+        if named:
+            raise LandingError(named.group(1)) from error
+        raise
+
+
+def read_rows(
+    path: str, file: Path, sha256: str, columns: list[str], union: list[str], written: Csv
+) -> Iterator[pa.RecordBatch]:
+    """The rows of one CSV file as text: path, row number, malformed line, and the union's columns, null where absent.
+
+    A row with too many or too few fields comes with the line alone. Raises LandingError for a broken gzip, a wrong
+    encoding, a quote that is never closed, and a file that is not the one with the digest.
+    """
+    malformed: list[tuple[int, str]] = []
+
+    def keep(row: pa.csv.InvalidRow) -> str:
+        malformed.append((row.number - written.header, row.text))
+        return "skip"
+
+    rows, ended, digest = 0, False, hashlib.sha256()
+    taken: set[int] = set()
+    with _readable(file, written), file.open("rb") as raw:
+        stream = _Chunks(_text_chunks(raw, digest, file.suffix == ".gz", written, len(columns)))
+        reader = pa.csv.open_csv(
+            pa.PythonFile(stream, mode="r"),
+            read_options=pa.csv.ReadOptions(
+                use_threads=False, block_size=4 * _CHUNK_BYTES, column_names=None if written.header else columns
+            ),
+            parse_options=pa.csv.ParseOptions(
+                delimiter=written.delimiter, quote_char=written.quote or False, newlines_in_values=True, invalid_row_handler=keep
+            ),
+            convert_options=pa.csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False),
+        )
+        for batch in reader:
+            if batch.num_rows and batch.column(0)[-1].as_py() == _END:
+                ended, batch = True, batch.slice(0, batch.num_rows - 1)
+            taken |= {number for number, _ in malformed}
+            numbers = _free_numbers(rows, batch.num_rows, taken)
+            rows = numbers[-1] if numbers else rows
+            yield _record_batch(path, numbers, [None] * batch.num_rows, union, dict(zip(columns, batch.columns, strict=True)))
+            if malformed:
+                yield _record_batch(path, [number for number, _ in malformed], [line for _, line in malformed], union, {})
+                malformed.clear()
+    if not ended:
+        raise LandingError(f"{file}: a quote that opens after row {rows} is never closed")
+    if digest.hexdigest() != sha256:
+        raise LandingError(f"{file}: has changed since the night was opened: open the night again")
+
+
+def _free_numbers(last: int, count: int, taken: set[int]) -> list[int]:
+    """The next count row numbers after last that no malformed row has."""
+    return list(itertools.islice((number for number in itertools.count(last + 1) if number not in taken), count))
+
+
+def _record_batch(
+    path: str, numbers: list[int], lines: list[str | None], union: list[str], columns: dict[str, pa.Array]
+) -> pa.RecordBatch:
+    nothing = pa.nulls(len(numbers), pa.string())
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array([path] * len(numbers), pa.string()), pa.array(numbers, pa.int64()), pa.array(lines, pa.string()),
+            *(columns.get(name, nothing) for name in union),
+        ],
+        names=["_source_file", "_row_number", "_malformed", *union],
+    )
+
+
+def _text_chunks(raw: BinaryIO, digest: hashlib._Hash, is_gzip: bool, written: Csv, width: int) -> Iterator[bytes]:
+    """A file as UTF-8, unpacked, in pieces, with one row of end marks behind its last; digest sees its own bytes."""
+    decoder = codecs.getincrementaldecoder(_encoding(written))("strict")
+    hashed = _Hashed(raw, digest)
+    source = gzip.GzipFile(fileobj=hashed, mode="rb") if is_gzip else hashed
+    while chunk := source.read(_CHUNK_BYTES):
+        yield decoder.decode(chunk).encode()
+    yield decoder.decode(b"", final=True).encode()
+    yield ("\n" + written.delimiter.join([_END] * width) + "\n").encode()
+
+
+class _Hashed(io.RawIOBase):
+    """A byte stream whose digest is taken while it is read."""
+
+    def __init__(self, raw: BinaryIO, digest: hashlib._Hash) -> None:
+        self.raw, self.digest = raw, digest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:
+        count = self.raw.readinto(buffer)
+        self.digest.update(memoryview(buffer)[:count])
+        return count
+
+
+class _Chunks(io.RawIOBase):
+    """Pieces of bytes as one stream, which is what pyarrow reads."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self.chunks, self.rest = chunks, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:
+        while not self.rest:
+            piece = next(self.chunks, None)
+            if piece is None:
+                return 0
+            self.rest = piece
+        taken, self.rest = self.rest[:len(buffer)], self.rest[len(buffer):]
+        buffer[:len(taken)] = taken
+        return len(taken)
+
+
+def _require_rows(lake: Lake, source: Source, kind: str, files: list[Landed]) -> None:
+    if lake.spark.read.format("delta").load(bronze_path(lake.settings, kind)).isEmpty():
+        raise LandingError(f"{', '.join(file.path for file in files)}: a header and no rows, and {kind} is required ({source.line('files', kind)})")

@@ -1,0 +1,287 @@
+"""Mapping: bronze text into typed silver rows, and every rule that a row breaks.
+
+Rules are named: ``malformed_row``, ``parse:<column>``, ``code:<column>``, ``required:<column>``, ``unique_key``,
+``orphan:<table>``, and the row rules of ``expectations/<table>.yaml`` by their own names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import reduce
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
+
+from conf.source import ColumnMapping, Of, Source, TableMapping
+from conf.tables import BORROWER, LOAN, QUARANTINE, Table
+from expectations.rules import row_rules
+from spark_jobs.mapping_functions import COLUMN_FUNCTIONS, TABLE_FUNCTIONS
+
+# Which table a column points to; a row that points to nothing is an orphan.
+PARENTS: dict[str, tuple[Table, ...]] = {
+    "credit_report": (BORROWER,), "credit_line": (BORROWER,), "credit_inquiry": (BORROWER,), "account_month": (BORROWER,),
+    "loan": (BORROWER,), "repayment": (BORROWER, LOAN),
+}
+_TYPES = {
+    "string": "string", "integer": "int", "decimal": "decimal(18,2)", "double": "double", "boolean": "boolean",
+    "date": "date", "timestamp": "timestamp",
+}
+# What one raw unit is in the canonical unit.
+_FACTORS = {
+    "one": "1", "percent": "0.01", "bps": "0.0001", "cents": "0.01", "thousands": "1000", "ten_thousands": "10000", "years": "12",
+}
+BROKEN = "broken_rules"
+_ORIGIN = ("source_file", "row_number")
+
+
+class MappingError(ValueError):
+    """A mapping refers to something that does not exist; the message names its line."""
+
+
+def raw_text(column: str, null_values: tuple[str, ...]) -> Column:
+    """A raw column, trimmed; null where it holds nothing."""
+    text = F.trim(F.col(f"`{column}`"))
+    return F.when(~text.isin("", *null_values), text)
+
+
+def parsed(text: Column, parse: str, formats: tuple[str, ...], unit: str, to_type: str) -> Column:
+    """The value of a text in its canonical unit and type; null where the text is no such value.
+
+    A whole number may end in ``.0``; decimals are rounded half up to the type's scale; a double must be finite.
+    """
+    if parse == "string":
+        return text
+    if parse == "boolean":
+        return text.try_cast("boolean")
+    if parse in ("date", "timestamp"):
+        moment = F.try_to_date if parse == "date" else F.try_to_timestamp
+        return F.coalesce(*(moment(text, F.lit(form) if parse == "timestamp" else form) for form in formats or ("yyyy-MM-dd",)))
+    if parse == "double" and unit == "one":
+        number = text.try_cast("double")
+        return F.when(~F.isnan(number) & (F.abs(number) < float("inf")), number)
+    # Through a decimal, so that 13.35 percent is 0.1335 and not 0.13350000000000001.
+    number = F.regexp_replace(text, r"\s*%$", "") if unit == "percent" else text
+    exact = F.try_multiply(number.try_cast("decimal(28,10)"), F.lit(_FACTORS[unit]).cast("decimal(9,4)"))
+    if parse == "integer":
+        exact = F.when(exact == F.floor(exact), exact)
+    return exact.try_cast(to_type)
+
+
+def build_typed(source: Source, table: Table, number: int, raw: DataFrame) -> DataFrame:
+    """The rows of one mapping with its columns typed, their origin, landed_on, and the rules broken so far.
+
+    One row per bronze row that the mapping's filters take; malformed rows come with nulls and ``malformed_row``.
+    Raises MappingError for an unknown column function.
+    """
+    mapping = source.tables[table.name][number]
+    file = source.files[mapping.from_file]
+    malformed = F.col("_malformed").isNotNull()
+    taken = reduce(Column.__and__, (_taken(condition, file.csv.null_values) for condition in mapping.where), F.lit(True))
+    landed_on = F.regexp_extract("_source_file", file.landed_on, 1).try_cast("date") if file.landed_on else F.lit(None).cast("date")
+
+    values: dict[str, Column] = {}
+    rules: list[Column] = [F.when(malformed, F.lit("malformed_row"))]
+    for column, spec in mapping.columns.items():
+        values[column], broken = _value(source, table, column, spec, file.csv.null_values)
+        rules += [F.when(~malformed & condition, F.lit(rule)) for rule, condition in broken]
+    plain = raw.where(malformed | taken).select(
+        F.col("_source_file").alias("source_file"), F.col("_row_number").alias("row_number"), landed_on.alias("landed_on"),
+        F.array_compact(F.array(*rules)).alias(BROKEN), *(value.alias(column) for column, value in values.items()),
+    )
+    derived = {
+        column: _derived(source, table, number, column, spec) for column, spec in mapping.columns.items() if spec.function
+    }
+    filled = {}
+    if mapping.function is None:
+        if "known_from" not in mapping.columns:
+            filled["known_from"] = F.col("landed_on")
+        if "currency" in table.columns and "currency" not in mapping.columns:
+            filled["currency"] = F.lit(source.currency)
+    return plain.withColumns(derived | filled)
+
+
+def _taken(condition, null_values: tuple[str, ...]) -> Column:
+    text = F.coalesce(raw_text(condition.column, null_values), F.lit(""))
+    return text.isin(*condition.is_in) if condition.is_in else ~text.isin(*condition.is_not_in)
+
+
+def _value(
+    source: Source, table: Table, column: str, spec: ColumnMapping, null_values: tuple[str, ...]
+) -> tuple[Column, list[tuple[str, Column]]]:
+    """A column's value before its function, and the rules that its text can break, each with when it does."""
+    parse = source.parse_of(table.name, column, spec)
+    to_type = table.types.get(column, _TYPES[parse])
+    if spec.column is None:
+        constant = F.lit(None if spec.constant is None else str(spec.constant))
+        return constant.cast(to_type), []
+    text = raw_text(spec.column, null_values)
+    rules = []
+    readable = text
+    if spec.codes is not None:
+        codes = {raw: _code_text(code) for raw, code in spec.codes.items()}
+        listed = F.create_map(*(F.lit(part).cast("string") for pair in codes.items() for part in pair))
+        readable = F.try_element_at(listed, text)
+        rules.append((f"code:{column}", text.isNotNull() & ~text.isin(*codes)))
+    value = parsed(readable, parse, spec.format, spec.unit, to_type)
+    if parse != "string":
+        rules.append((f"parse:{column}", readable.isNotNull() & value.isNull()))
+    if spec.default is not None:
+        value = F.when(text.isNull(), F.lit(_code_text(spec.default)).cast(to_type)).otherwise(value)
+    elif spec.required or (column in table.required and spec.function is None):
+        rules.append((f"required:{column}", text.isNull() if spec.codes is None else readable.isNull() & (text.isNull() | text.isin(*spec.codes))))
+    return value, rules
+
+
+def _code_text(code: object) -> str | None:
+    if code is None:
+        return None
+    return str(code).lower() if isinstance(code, bool) else str(code)
+
+
+def _derived(source: Source, table: Table, number: int, column: str, spec: ColumnMapping) -> Column:
+    if spec.function not in COLUMN_FUNCTIONS:
+        line = source.line("tables", table.name, number, "columns", column, "function")
+        raise MappingError(f"{line}: no column function {spec.function}; there are {sorted(COLUMN_FUNCTIONS)}")
+    arguments = {name: F.col(value.of) if isinstance(value, Of) else value for name, value in spec.arguments.items()}
+    derived = COLUMN_FUNCTIONS[spec.function](F.col(column), **arguments)
+    return derived.cast(table.types[column]) if column in table.types else derived
+
+
+def build_checked(
+    source: Source, table: Table, raw: Mapping[str, DataFrame], parents: Mapping[str, DataFrame]
+) -> DataFrame:
+    """All rows that a source's files hold for a table, with the table's columns and ``broken_rules``.
+
+    raw: bronze rows by kind of file. parents: silver tables by name, for the orphan check. Of rows with the same key
+    the first that breaks nothing else keeps it, by landing day, file and row; the others break ``unique_key``. Where
+    a table function makes several rows of one, a rule that one of them breaks takes them all.
+    Raises MappingError for an unknown function.
+    """
+    parts = [
+        _build_part(source, table, number, mapping, raw[mapping.from_file])
+        for number, mapping in enumerate(source.tables[table.name]) if mapping.from_file in raw
+    ]
+    rows = with_unique_key(with_orphans(reduce(DataFrame.unionByName, parts), table, parents), table)
+    if any(mapping.function for mapping in source.tables[table.name]):
+        whole = Window.partitionBy(*_ORIGIN)
+        rows = rows.withColumn(BROKEN, F.array_distinct(F.flatten(F.collect_list(BROKEN).over(whole))))
+    return rows.select(*table.columns, BROKEN)
+
+
+def _build_part(source: Source, table: Table, number: int, mapping: TableMapping, raw: DataFrame) -> DataFrame:
+    """The rows of one mapping in the table's columns, with landed_on and the rules that a row breaks by itself."""
+    typed = build_typed(source, table, number, raw)
+    if mapping.function is None:
+        return _with_row_rules(_conformed(table, typed), table)
+    if mapping.function not in TABLE_FUNCTIONS:
+        line = source.line("tables", table.name, number, "function")
+        raise MappingError(f"{line}: no table function {mapping.function}; there are {sorted(TABLE_FUNCTIONS)}")
+    made = TABLE_FUNCTIONS[mapping.function](typed.where(F.size(BROKEN) == 0).drop(BROKEN), **mapping.arguments)
+    if "currency" in table.columns and "currency" not in made.columns:
+        made = made.withColumn("currency", F.lit(source.currency))
+    made = made.withColumn(BROKEN, F.array().cast("array<string>"))
+    broken = _conformed(table, typed.where(F.size(BROKEN) > 0))
+    return _with_row_rules(_conformed(table, made), table).unionByName(broken)
+
+
+def _conformed(table: Table, rows: DataFrame) -> DataFrame:
+    """The table's columns (null where the rows lack one), landed_on and the broken rules."""
+    schema = StructType.fromDDL(table.ddl)
+    columns = [
+        (F.col(field.name) if field.name in rows.columns else F.lit(None)).try_cast(field.dataType.simpleString()).alias(field.name)
+        for field in schema
+    ]
+    return rows.select(*columns, "landed_on", BROKEN)
+
+
+def _with_row_rules(rows: DataFrame, table: Table) -> DataFrame:
+    """broken_rules with nulls where none may be, and with the table's row rules; not of rows that no column was read of."""
+    spoken = F.transform(F.col(BROKEN), lambda rule: F.element_at(F.split(rule, ":"), -1))
+    missing = [
+        F.when(F.col(column).isNull() & ~F.array_contains(spoken, column), F.lit(f"required:{column}"))
+        for column in table.required
+    ]
+    rules = [F.when(~F.expr(rule.sql), F.lit(rule.name)) for rule in row_rules(table)]
+    more = F.array_compact(F.array(*missing, *rules))
+    return rows.withColumn(
+        BROKEN, F.when(F.array_contains(BROKEN, "malformed_row"), F.col(BROKEN)).otherwise(F.concat(BROKEN, more))
+    )
+
+
+def with_orphans(rows: DataFrame, table: Table, parents: Mapping[str, DataFrame]) -> DataFrame:
+    """broken_rules with ``orphan:<parent table>`` where a row's parent is unknown; an absent id is no orphan."""
+    for parent in PARENTS.get(table.name, ()):
+        key = parent.key[0]
+        known = parents[parent.name].select(key).distinct().withColumn("is_known", F.lit(True))
+        orphan = F.col(key).isNotNull() & F.col("is_known").isNull()
+        rows = rows.join(known, key, "left").withColumn(BROKEN, _with_rule(orphan, f"orphan:{parent.name}")).drop("is_known")
+    return rows
+
+
+def with_unique_key(rows: DataFrame, table: Table) -> DataFrame:
+    """broken_rules with ``unique_key`` on all but the first row of a key, rows that break nothing else going first."""
+    order = Window.partitionBy(*table.key).orderBy(
+        F.size(BROKEN) > 0, F.col("landed_on").asc_nulls_first(), *_ORIGIN
+    )
+    complete = reduce(Column.__and__, (F.col(column).isNotNull() for column in table.key))
+    return (
+        rows.withColumn("place", F.row_number().over(order))
+        .withColumn(BROKEN, _with_rule(complete & (F.col("place") > 1), "unique_key"))
+        .drop("place")
+    )
+
+
+def _with_rule(condition: Column, rule: str) -> Column:
+    return F.when(condition, F.concat(F.col(BROKEN), F.array(F.lit(rule)))).otherwise(F.col(BROKEN))
+
+
+def content_hash(table: Table) -> Column:
+    """A row's content apart from where it came from."""
+    return F.xxhash64(*(F.col(column) for column in table.columns if column not in _ORIGIN))
+
+
+def with_known_keys(rows: DataFrame, table: Table, silver: DataFrame) -> DataFrame:
+    """Rows held against those that silver has: already_there, and ``unique_key`` where another row has the key.
+
+    The very same row (file, number, content), mapped before, is already there and breaks nothing.
+    """
+    before = silver.select(
+        *table.key, F.col("source_file").alias("before_file"), F.col("row_number").alias("before_number"),
+        content_hash(table).alias("before_content"),
+    )
+    is_same = (
+        (F.col("before_file") == F.col("source_file")) & (F.col("before_number") == F.col("row_number"))
+        & (F.col("before_content") == content_hash(table))
+    )
+    joined = rows.join(before, list(table.key), "left").withColumn("already_there", F.coalesce(is_same, F.lit(False)))
+    taken = F.col("before_file").isNotNull() & ~F.col("already_there") & ~F.array_contains(BROKEN, "unique_key")
+    return joined.withColumn(BROKEN, _with_rule(taken, "unique_key")).drop("before_file", "before_number", "before_content")
+
+
+def build_quarantine(broken: DataFrame, raw: Mapping[str, DataFrame], table: Table, batch_id: str) -> DataFrame:
+    """Quarantine rows: one per raw row, with all the rules that it or any row made of it breaks.
+
+    raw: bronze rows of the table's files, by kind; a row's key is its key columns joined by ``|``.
+    """
+    key = F.concat_ws("|", *(F.coalesce(F.col(column).cast("string"), F.lit("?")) for column in table.key))
+    rows = broken.groupBy(*_ORIGIN).agg(
+        F.array_sort(F.array_distinct(F.flatten(F.collect_list(BROKEN)))).alias(BROKEN),
+        F.min(key).alias("row_key"), F.min("known_from").alias("known_from"),
+    )
+    landed = [
+        frame.select(
+            F.col("_source_file").alias("source_file"), F.col("_row_number").alias("row_number"),
+            F.coalesce(F.col("_malformed"), F.to_json(F.struct(*(F.col(f"`{name}`") for name in _raw_columns(frame))))).alias("raw"),
+        )
+        for frame in raw.values()
+    ]
+    return (
+        reduce(DataFrame.unionByName, landed).join(F.broadcast(rows), list(_ORIGIN), "inner")
+        .withColumns({"table_name": F.lit(table.name), "batch_id": F.lit(batch_id)})
+        .select(*QUARANTINE.columns)
+    )
+
+
+def _raw_columns(frame: DataFrame) -> list[str]:
+    return [name for name in frame.columns if name not in ("_batch_id", "_source_file", "_row_number", "_ingested_at", "_malformed")]

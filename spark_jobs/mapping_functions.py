@@ -1,0 +1,43 @@
+"""The named functions that a source's mapping may refer to, for what columns, codes and units cannot say.
+
+A column function takes the parsed value and its arguments: ``Column -> Column``. A table function takes the mapped
+rows and returns rows of the table, each with the source_file and row_number of the row it was made of:
+``DataFrame -> DataFrame``. Both are registered here, explicitly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from features.repayment_history import build_loan_statuses, build_repayments
+
+
+def previous_month_end(day: Column) -> Column:
+    """The last day of the month before a day."""
+    return F.date_sub(F.trunc(day, "month"), 1)
+
+
+def months_before(months: Column, day: Column) -> Column:
+    """The day that lies so many months before a day."""
+    return F.add_months(day, -months)
+
+
+def month_end(day: Column) -> Column:
+    """The last day of a day's month."""
+    return F.last_day(day)
+
+
+def later_of(day: Column, other: Column) -> Column:
+    """The later of two days; a null one does not count."""
+    return F.greatest(day, other)
+
+
+COLUMN_FUNCTIONS: dict[str, Callable[..., Column]] = {
+    function.__name__: function for function in (previous_month_end, months_before, month_end, later_of)
+}
+TABLE_FUNCTIONS: dict[str, Callable[..., DataFrame]] = {
+    function.__name__: function for function in (build_loan_statuses, build_repayments)
+}
