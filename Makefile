@@ -17,6 +17,12 @@ $(if $(MACRO),export MOSAIC_MACRO='$(MACRO)';) \
 $(if $(BORROWERS),export MOSAIC_SIMULATION__BORROWERS='$(BORROWERS)';)
 endef
 
+# An embedded server that was down is stopped again in the end.
+define with_database
+if ! $(JOBS) -m spark_jobs.database_server status >/dev/null; then trap '$(JOBS) -m spark_jobs.database_server stop' EXIT; fi; \
+$(JOBS) -m spark_jobs.database_server ensure;
+endef
+
 # The first Python that runs and fits: a version manager may leave names on the PATH that do not work.
 PYTHON = $(shell for python in $$(type -aP python3.11 python3.12 python3); do \
 	"$$python" -c 'import sys; (3, 11) <= sys.version_info[:2] < (3, 13) or sys.exit(1); print(sys.executable)' 2>/dev/null && break; done)
@@ -31,7 +37,7 @@ help: ## list the targets
 
 setup: ## everything that the other targets need: uv, both environments, pinned jars
 	@$(MAKE) preflight
-	@$(MAKE) .venv/jobs/.synced .venv/airflow/.synced
+	@$(MAKE) -s .venv/jobs/.synced .venv/airflow/.synced
 	@$(environment) PATH="$(CURDIR)/.venv/jobs/bin:$$PATH" $(JOBS) -m dags.launch.jars
 
 run: ## raw files through Airflow to published scores and allocations; again: the next night
@@ -54,20 +60,21 @@ test: ## every test, in the environment that it belongs to
 psql: ## psql as mosaic_reader on the publication; with SQL='select …' prints CSV
 	@$(MAKE) preflight PORTS='postgres' >&2
 	@$(MAKE) setup >&2
-	@$(environment) exec $(JOBS) -m dags.launch.psql $(if $(value SQL),--sql "$$SQL")
+	@$(environment) $(with_database) $(JOBS) -m spark_jobs.database_shell $(if $(value SQL),--sql "$$SQL")
 export SQL
 
 rollback: ## serve an earlier batch again: BATCH=<batch_id>
-	@test -n '$(BATCH)' || { echo "make rollback needs BATCH=<batch_id>; make psql SQL='select * from publication.publication_log' lists them" >&2; exit 2; }
+	@test -n '$(BATCH)' || { echo "make rollback needs BATCH=<batch_id>: make psql SQL='select batch_id from publication.batch' lists them" >&2; exit 2; }
+	@$(MAKE) preflight PORTS='postgres'
 	@$(MAKE) setup
-	@$(environment) exec $(JOBS) -m dags.launch.rollback '$(BATCH)'
+	@$(environment) $(with_database) $(JOBS) -m spark_jobs rollback_publication --batch '$(BATCH)'
 
 lint: ## ruff over all code
 	@$(MAKE) setup
 	@.venv/jobs/bin/ruff check .
 
 clean: ## stop what runs and remove all state; the environments stay
-	@$(environment) if [ -x $(JOBS) ]; then exec $(JOBS) -m dags.launch.clean; else rm -rf var; fi
+	@$(environment) if [ -x $(JOBS) ]; then exec $(JOBS) -m dags.launch.clean $(if $(SOURCE),--source '$(SOURCE)'); else rm -rf var; fi
 
 preflight:
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or 3.12 that runs: install one (Debian, Ubuntu: apt-get install python3 python3-venv)" >&2; exit 1; }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from conf.settings import ROOT, Settings
 
 # The jobs environment's Python: Spark's workers must run it, whatever Python submits the job.
@@ -32,3 +34,8 @@ def spark_conf(settings: Settings) -> dict[str, str]:
 def is_local(settings: Settings) -> bool:
     """Whether executors run in the driver's process, on this machine's files."""
     return settings.spark.master.startswith("local")
+
+
+def packages_zip(settings: Settings) -> Path:
+    """Where the zip of the packages lies, for the executors of a cluster."""
+    return settings.home / "dist" / "mosaicloan.zip"

@@ -12,7 +12,7 @@ from conf.settings import load_settings
 SPARK_JOBS = (
     "simulate", "ingest", "ingest_market_indicators", "build_features", "score", "allocate", "publish", "train_credit",
 )
-PLAIN_JOBS = ("open_night", "rollback_publication", "summary")
+PLAIN_JOBS = ("check_champion", "open_night", "rollback_publication", "summary")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,0 +1,73 @@
+"""Gates as tasks of their own: what a job's checks found, read from PostgreSQL without starting a JVM."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+
+import psycopg2
+from airflow.sdk.exceptions import AirflowFailException
+
+from conf.database import role_dsn
+from conf.settings import load_settings
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """What one gate found on one table."""
+
+    table: str
+    success: bool
+    row_count: int
+    failed_expectations: tuple[str, ...]
+    message: str
+    data_docs: str | None
+
+
+# The current night's results only: an earlier night of the same day, from other files, proves nothing about this one.
+_RESULTS = """
+select table_name, success, row_count, failed_expectations, message, data_docs
+from ops.gate_result
+where gate like %(job)s || '.%%' and as_of_date = %(as_of_date)s
+  and batch_id = (
+    select batch_id from ops.run_manifest where as_of_date = %(as_of_date)s order by opened_at desc limit 1
+  )
+"""
+
+
+def refusal(job: str, tables: Iterable[str], results: Iterable[GateResult]) -> str | None:
+    """Why nothing may pass, naming table, rules and where to look, or None where every table's gate let it pass."""
+    found = {result.table: result for result in results}
+    reasons = [
+        f"{result.table}: {', '.join(result.failed_expectations) or 'failed'} ({result.row_count} rows). {result.message}"
+        + (f" See {result.data_docs}" if result.data_docs else "")
+        for result in found.values()
+        if not result.success
+    ]
+    unchecked = sorted(set(tables) - set(found))
+    if unchecked:
+        reasons.append(f"no gate result for {', '.join(unchecked)}: {job} ended before its checks, its log says why")
+    return "\n".join(reasons) or None
+
+
+def read_results(job: str, as_of_date: date) -> list[GateResult]:
+    """The gate results of a job for the current night of the as-of date."""
+    with psycopg2.connect(role_dsn(load_settings(), "publisher")) as connection, connection.cursor() as cursor:
+        cursor.execute(_RESULTS, {"job": job, "as_of_date": as_of_date})
+        rows = cursor.fetchall()
+    connection.close()
+    return [GateResult(table, success, count, tuple(failed), message, docs) for table, success, count, failed, message, docs in rows]
+
+
+def require_gates(job: str, tables: list[str], as_of_date: str) -> None:
+    """Let the run go on only when each table's gate has let it pass.
+
+    Raises AirflowFailException, which is not retried.
+    """
+    results = read_results(job, date.fromisoformat(as_of_date))
+    reason = refusal(job, tables, results)
+    if reason:
+        raise AirflowFailException(f"gate of {job} closed for {as_of_date}\n{reason}")
+    for result in results:
+        print(f"{result.table}: {result.row_count} rows passed")

@@ -1,0 +1,69 @@
+"""``make clean``: stops what runs and removes the state of every market, or of one."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from conf.settings import Settings, load_settings
+from conf.source import SOURCES
+from conf.spark import JOBS_PYTHON
+from dags.launch.market import owner
+
+STOP_SECONDS = 60
+
+
+def stop_servers(settings: Settings) -> bool:
+    """Stop the market's servers, whoever started them; False where they would not stop."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while True:
+        with owner(settings) as is_owner:
+            if is_owner:
+                break
+        if time.monotonic() > deadline:
+            return False
+        with suppress(OSError, ValueError):
+            os.kill(int((settings.market / "servers.lock").read_text()), signal.SIGTERM)
+        time.sleep(1)
+    environment = dict(os.environ) | {"MOSAIC_SOURCE": settings.source}
+    return subprocess.run([JOBS_PYTHON, "-m", "spark_jobs.database_server", "stop"], env=environment).returncode == 0
+
+
+def main() -> int:
+    """Exit code: 1 where something that runs could not be stopped; its state is left alone then."""
+    parser = argparse.ArgumentParser(prog="make clean", description=__doc__)
+    parser.add_argument("--source", help="the market to remove; all of them, and the jars, if not given")
+    chosen = parser.parse_args().source
+    settings = load_settings()
+    names = [chosen] if chosen else sorted({path.stem for path in SOURCES.glob("*.yaml")})
+    for name in names:
+        market = settings.model_copy(update={"source": name})
+        if not market.market.is_dir():
+            continue
+        if not stop_servers(market):
+            print(f"make clean: servers of the market {name} do not stop; nothing of it was removed", file=sys.stderr)
+            return 1
+        shutil.rmtree(market.market)
+        print(f"removed {market.market}")
+    if not chosen:
+        # Only what is ours: the home may be a folder that holds other things.
+        for path in (settings.home / "jars", settings.home / "dist", *settings.home.glob("postgresql-*")):
+            shutil.rmtree(path, ignore_errors=True)
+        _remove_empty(settings.home)
+    return 0
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

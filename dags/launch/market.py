@@ -1,0 +1,129 @@
+"""A market's servers on this machine: started together, stopped together, one owner at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import date
+
+from conf.settings import ROOT, Settings
+from conf.spark import JOBS_PYTHON
+from dags.launch import airflow_home
+from dags.launch.airflow_api import AirflowApi
+from dags.launch.airflow_home import AirflowProblem
+from dags.launch.processes import Processes, supervised, uninterrupted
+
+DAGS = ("nightly_scoring", "credit_training", "market_indicators", "rollback_publication")
+START_SECONDS = 300
+
+
+class JobFailed(RuntimeError):
+    """A job that was run directly ended with an error, which it has printed."""
+
+
+def run_job(*arguments: str) -> int:
+    """Run ``python -m`` in the jobs environment, its output on this terminal; returns its exit code.
+
+    It has a session of its own, so that Ctrl-C reaches this process only, which then decides.
+    """
+    return subprocess.run([JOBS_PYTHON, "-m", *arguments], cwd=ROOT, start_new_session=True).returncode
+
+
+def has_champion(as_of_date: date) -> bool:
+    """Whether a champion model is registered.
+
+    Raises JobFailed where that cannot be told.
+    """
+    command = [JOBS_PYTHON, "-m", "spark_jobs", "check_champion", "--as-of-date", as_of_date.isoformat()]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, start_new_session=True)
+    if answer.returncode and "NoChampion" not in answer.stderr:
+        raise JobFailed(f"check_champion failed:\n{answer.stderr}")
+    return answer.returncode == 0
+
+
+@contextmanager
+def database(settings: Settings) -> Iterator[None]:
+    """PostgreSQL, set up; an embedded server that was down is stopped again in the end.
+
+    Raises JobFailed.
+    """
+    was_running = subprocess.run(
+        [JOBS_PYTHON, "-m", "spark_jobs.database_server", "status"], cwd=ROOT, capture_output=True
+    ).returncode == 0
+    try:
+        if run_job("spark_jobs.database_server", "ensure"):
+            raise JobFailed("the database could not be set up")
+        yield
+    finally:
+        if not was_running and not settings.database_dsn:
+            with uninterrupted():
+                run_job("spark_jobs.database_server", "stop")
+
+
+@contextmanager
+def owner(settings: Settings) -> Iterator[bool]:
+    """Whether this process now owns the market's servers; False where another one does already."""
+    settings.market.mkdir(parents=True, exist_ok=True)
+    with (settings.market / "servers.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield True
+        with suppress(OSError):
+            lock.truncate(0)
+
+
+@contextmanager
+def airflow(settings: Settings, follow_schedules: bool) -> Iterator[tuple[AirflowApi, Processes]]:
+    """Airflow's components, ready to run DAGs, gone when the block is left.
+
+    Raises AirflowProblem or ProcessDied.
+    """
+    environment = airflow_home.environment(settings, follow_schedules)
+    airflow_home.prepare(settings, environment)
+    with supervised(airflow_home.home(settings) / "logs") as processes:
+        for name, command in airflow_home.commands().items():
+            processes.start(name, command, environment, ROOT)
+        api = connect(settings)
+        wait_until_ready(api, processes)
+        api.ensure_pool("spark", 1)
+        yield api, processes
+
+
+def connect(settings: Settings) -> AirflowApi:
+    """A session at the market's Airflow, wherever it was started."""
+    return AirflowApi(airflow_home.url(settings), airflow_home.USER, airflow_home.password(settings))
+
+
+def wait_until_ready(api: AirflowApi, processes: Processes | None = None) -> None:
+    """Wait for the components and the DAGs.
+
+    Raises AirflowProblem where they are not there in time, with the reason why DAG files cannot be read.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while not api.is_ready(DAGS):
+        if processes:
+            processes.check()
+        if time.monotonic() > deadline:
+            try:
+                reasons = "\n".join(api.import_errors())
+            except Exception as error:
+                reasons = f"it does not answer: {error}"
+            raise AirflowProblem(f"Airflow was not ready after {START_SECONDS} s\n{reasons}")
+        time.sleep(0.5)
+
+
+def say(text: str) -> None:
+    """One line of progress with the time of day."""
+    print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
+    sys.stdout.flush()

@@ -1,0 +1,135 @@
+"""``make run``: the next night of a market, through Airflow's scheduler, from raw files to a publication."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from contextlib import closing
+from datetime import UTC, date, datetime, timedelta
+
+import psycopg2
+
+from conf.database import role_dsn
+from conf.settings import Settings, load_settings
+from dags.launch.airflow_api import AirflowApi, TaskState
+from dags.launch.airflow_home import AirflowProblem
+from dags.launch.market import (
+    JobFailed,
+    airflow,
+    connect,
+    database,
+    has_champion,
+    owner,
+    run_job,
+    say,
+    wait_until_ready,
+)
+from dags.launch.processes import ProcessDied, Processes, stopped_by_signals
+
+# What a run shows of each task; the states between are Airflow's own business.
+SHOWN = ("running", "up_for_retry", "up_for_reschedule", "success", "failed", "upstream_failed", "skipped")
+LOG_LINES = 30
+
+
+class RunFailed(RuntimeError):
+    """A DAG run ended without success; what its failing task said last has been printed."""
+
+
+def next_as_of_date(settings: Settings) -> date:
+    """The day after the last published one; for a market without publication where its settings say it begins."""
+    with closing(psycopg2.connect(role_dsn(settings, "publisher"))) as connection, connection.cursor() as cursor:
+        cursor.execute("select max(as_of_date) from publication.batch where product = 'lending'")
+        last = cursor.fetchone()[0]
+    if last:
+        return last + timedelta(days=1)
+    return settings.night.first_as_of_date or datetime.now(UTC).date() - timedelta(days=1)
+
+
+def run_dag(api: AirflowApi, processes: Processes | None, dag_id: str, as_of_date: date) -> None:
+    """Trigger a DAG and show its tasks as they go.
+
+    Raises RunFailed, having printed the end of the failing tasks' logs.
+    """
+    say(f"{dag_id}  as of {as_of_date}")
+    run_id = api.trigger(dag_id, as_of_date)
+    shown: dict[str, tuple[str | None, int]] = {}
+    while True:
+        state = api.run_state(dag_id, run_id)
+        # What has ended between two looks is told before what began after it.
+        tasks = sorted(api.task_states(dag_id, run_id), key=lambda task: task.state == "running")
+        for task in tasks:
+            if shown.get(task.task_id) != (task.state, task.attempt) and task.state in SHOWN:
+                say(progress(task))
+            shown[task.task_id] = (task.state, task.attempt)
+        if state == "success":
+            return
+        if state == "failed":
+            break
+        if processes:
+            processes.check()
+        time.sleep(1)
+    for task in tasks:
+        if task.state == "failed":
+            print(f"\n--- the end of the log of {dag_id}.{task.task_id}")
+            print("\n".join(api.log_tail(dag_id, run_id, task, LOG_LINES)), flush=True)
+    raise RunFailed(f"{dag_id} failed for {as_of_date}: {', '.join(task.task_id for task in tasks if task.state == 'failed')}")
+
+
+def progress(task: TaskState) -> str:
+    """A task's state as a line of the table that a run prints."""
+    attempt = f"  attempt {task.attempt}" if task.attempt > 1 and task.state == "running" else ""
+    seconds = f"{task.seconds:6.0f} s" if task.state in ("success", "failed") and task.seconds else ""
+    return f"  {task.task_id:<26}{task.state:<18}{seconds}{attempt}".rstrip()
+
+
+def run_night(settings: Settings, api: AirflowApi, processes: Processes | None, as_of_date: date) -> None:
+    """What a night needs and is not there, then the night itself."""
+    if settings.source == "simulated":
+        run_dag(api, processes, "simulated_market", as_of_date)
+    if settings.macro:
+        run_dag(api, processes, "market_indicators", as_of_date)
+    else:
+        say("no MACRO= folder: caps per risk group are static")
+    if not has_champion(as_of_date):
+        say("no champion model yet: training first")
+        run_dag(api, processes, "credit_training", as_of_date)
+    run_dag(api, processes, "nightly_scoring", as_of_date)
+
+
+def main() -> int:
+    """Exit code: 0 when the night has been published."""
+    parser = argparse.ArgumentParser(prog="make run", description=__doc__)
+    parser.add_argument("--as-of-date", type=date.fromisoformat, help="the night to run; the next one if not given")
+    chosen = parser.parse_args().as_of_date
+    settings = load_settings()
+    for name in ("data", "macro"):
+        # Tasks work in folders of their own.
+        if folder := getattr(settings, name):
+            os.environ[f"MOSAIC_{name.upper()}"] = str(folder)
+    began = time.monotonic()
+    try:
+        with stopped_by_signals(), owner(settings) as is_owner, database(settings):
+            as_of_date = chosen or next_as_of_date(settings)
+            if is_owner:
+                say(f"starting Airflow for the {settings.source} market")
+                with airflow(settings, follow_schedules=False) as (api, processes):
+                    run_night(settings, api, processes, as_of_date)
+            else:
+                say("using the Airflow that is up")
+                api = connect(settings)
+                wait_until_ready(api)
+                run_night(settings, api, None, as_of_date)
+            print(flush=True)
+            if run_job("spark_jobs", "summary", "--as-of-date", as_of_date.isoformat()):
+                raise JobFailed("the summary failed")
+    except (RunFailed, JobFailed, AirflowProblem, ProcessDied) as problem:
+        print(f"\nmake run: {problem}", file=sys.stderr)
+        return 1
+    say(f"done in {(time.monotonic() - began) / 60:.1f} minutes; make up shows the run, make psql the publication")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,19 @@
+"""# Market indicators
+
+Macro series out of files in the layouts of FRED-MD and the Bank of Korea (`MOSAIC_MACRO` names the folder), each value
+known from its publication on. Caps per risk group follow them; without the folder the caps are static.
+"""
+
+from airflow.sdk import chain
+
+from conf.settings import load_settings
+from conf.tables import MARKET_INDICATOR
+from dags.job_tasks import asset, build_dag, gate, submit_job
+
+settings = load_settings()
+
+with build_dag("market_indicators", settings.night.landing_schedule, __doc__, ["landing", settings.source], "market-data"):
+    ingest_market_indicators = submit_job(
+        "ingest_market_indicators", "Macro files → silver.market_indicator, revisions kept.", (asset(MARKET_INDICATOR),)
+    )
+    chain(ingest_market_indicators, gate("gate_indicators", "ingest_market_indicators", (MARKET_INDICATOR,)))

@@ -1,0 +1,55 @@
+"""# Nightly scoring
+
+From the files that landed by the end of the as-of date to published scores and allocations.
+
+Check that a champion model exists → wait for the day's files → open the night (run manifest) → ingest → features →
+scores → allocation → publication. A gate stands behind each job that writes tables; nothing passes a closed gate, and
+yesterday's publication stays in place. Running a past date again is a backfill: it never moves the pointer back.
+
+By hand, each task is `python -m spark_jobs <task> --as-of-date <date>`.
+"""
+
+from airflow.sdk import chain
+
+from conf.settings import load_settings
+from conf.source import load_source
+from conf.tables import (
+    ALLOCATION,
+    ALLOCATION_SUMMARY,
+    BORROWER_SCORE,
+    FEATURE_TABLES,
+    INVESTOR_ORDER,
+    LOAN,
+    LOAN_VALUATION,
+    POPULATION,
+    REPAYMENT,
+    RISK_GROUP_CAP,
+    TABLES,
+    UNSCORED,
+)
+from dags.job_tasks import asset, await_files, build_dag, gate, publication, run_job, submit_job
+
+settings = load_settings()
+silver = tuple(TABLES[name] for name in load_source(settings.source).tables)
+features = tuple(FEATURE_TABLES.values())
+
+with build_dag("nightly_scoring", settings.night.schedule, __doc__, ["night", settings.source], "credit-platform"):
+    check_champion = run_job("check_champion", "Fails, naming the DAG to run, while no model is champion.", retries=0)
+    open_night = run_job("open_night", "Writes the run manifest: landed files, model, configuration, code version.")
+    ingest = submit_job("ingest", "Files → bronze → silver; broken rows → quarantine.", (asset(LOAN), asset(REPAYMENT)))
+    build_features = submit_job(
+        "build_features", "Population and the four feature blocks, point in time.", (asset(POPULATION), *map(asset, features))
+    )
+    score = submit_job("score", "Calibrated probability of default, points and risk group.", (asset(BORROWER_SCORE),))
+    allocate = submit_job("allocate", "Open orders over open listings, within caps.", (asset(LOAN_VALUATION), asset(ALLOCATION)))
+    publish = submit_job("publish", "COPY into PostgreSQL, verify, attach, wait, flip.", (publication(),))
+
+    gate_silver = gate("gate_silver", "ingest", (*silver, INVESTOR_ORDER))
+    gate_features = gate("gate_features", "build_features", (POPULATION, UNSCORED, *features))
+    gate_scores = gate("gate_scores", "score", (BORROWER_SCORE,))
+    gate_allocations = gate("gate_allocations", "allocate", (LOAN_VALUATION, RISK_GROUP_CAP, ALLOCATION, ALLOCATION_SUMMARY))
+
+    chain(
+        check_champion, await_files(), open_night,
+        ingest, gate_silver, build_features, gate_features, score, gate_scores, allocate, gate_allocations, publish,
+    )

@@ -1,0 +1,28 @@
+"""# Roll back a publication
+
+Moves the pointer of a product back to an earlier batch, which readers see at once, and records it. Choose the batch out
+of `publication.publication_log`.
+"""
+
+from airflow.providers.standard.operators.bash import BashOperator
+from airflow.sdk import Param
+
+from conf.settings import ROOT, load_settings
+from conf.spark import JOBS_PYTHON
+from dags.job_tasks import build_dag, publication
+
+settings = load_settings()
+
+with build_dag("rollback_publication", "manual", __doc__, ["publication", settings.source], "credit-platform") as dag:
+    dag.params = {"batch": Param(type="string", minLength=1, description="The batch_id to serve again.")}
+    BashOperator(
+        task_id="rollback_publication",
+        doc_md="Moves the pointer; refuses a batch that is not there.",
+        # By the environment, not in the command: a parameter is text that somebody typed.
+        bash_command=f'{JOBS_PYTHON} -m spark_jobs rollback_publication --batch "$BATCH"',
+        env={"BATCH": "{{ params.batch }}"},
+        append_env=True,
+        cwd=str(ROOT),
+        retries=0,
+        outlets=[publication()],
+    )
