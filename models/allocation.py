@@ -1,0 +1,452 @@
+"""Spread tonight's orders over tonight's listings: linear programs on HiGHS, then whole notes. No Spark.
+
+All orders of a currency together:
+
+1. Orders with the same target, rounded up to a multiple of target_step, form a tier; orders of a tier are equals.
+2. Each listing is offered to the tiers pro rata to their money. Each tier's linear program places all it can under the
+   caps, reaches its target or comes nearest, and then loses least (``models.tier_program``).
+3. Tiers short of their target get a second solve in which what the others did not take is offered too, pro rata.
+4. The tier's amounts become whole notes per order (``models.whole_notes``); caps and remainders hold exactly.
+
+A listing that is expected to lose money is not bought for anyone. Input order never matters: everything is sorted by
+id first, and ties go to the smaller id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from models.tier_program import TierProblem, TierSolution, binding_constraint, solve_tier
+from models.whole_notes import (
+    GOLDEN,
+    Holding,
+    OrderLimits,
+    Stock,
+    apportion,
+    deal,
+    fill,
+    give_back_excess,
+    round_systematically,
+    swap_to_target,
+)
+
+ON_TARGET, BELOW_TARGET, UNFILLED = "on_target", "below_target", "unfilled"
+# A mean return within a hundred-millionth of the target has reached it: the target is typed with four decimals.
+RETURN_TOLERANCE = 1e-8
+# Notes of one tier are dealt one by one in memory, some 60 bytes each.
+MAX_TIER_NOTES = 20_000_000
+
+
+@dataclass(frozen=True)
+class Listings:
+    """Open listings, one element each. remaining: minor units (cents); returns and losses as fractions."""
+
+    loan_id: np.ndarray
+    identity_group_id: np.ndarray
+    risk_group: np.ndarray
+    remaining: np.ndarray
+    expected_net_return: np.ndarray
+    expected_loss: np.ndarray
+    currency: np.ndarray
+
+
+@dataclass(frozen=True)
+class Orders:
+    """Open orders, one element each. amount: minor units (cents); target_return: fraction a year."""
+
+    order_id: np.ndarray
+    amount: np.ndarray
+    target_return: np.ndarray
+    currency: np.ndarray
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What holds for every order. note: size in minor units by currency; caps are shares of the order's amount;
+    risk_group_caps: of group 1, 2, …; minor_units: in one unit of currency."""
+
+    note: Mapping[str, int]
+    identity_group_cap: float
+    risk_group_caps: tuple[float, ...]
+    target_step: float
+    concentration_penalty: float
+    solver_seconds: float
+    minor_units: int = 100
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """Holdings: order and listing (positions in the input), and amount in minor units, sorted by order and loan id.
+
+    Per order, in input order: allocated (minor units), expected_net_return and expected_loss (weighted by amount, nan
+    when unfilled), loan_count, status (on_target, below_target, unfilled), binding_constraint (a name or None) and
+    message.
+    """
+
+    order: np.ndarray
+    listing: np.ndarray
+    amount: np.ndarray
+    allocated: np.ndarray
+    expected_net_return: np.ndarray
+    expected_loss: np.ndarray
+    loan_count: np.ndarray
+    status: np.ndarray
+    binding_constraint: np.ndarray
+    message: np.ndarray
+
+
+@dataclass
+class _Tier:
+    """Orders (positions) with one target, their problem and its solution."""
+
+    orders: np.ndarray
+    problem: TierProblem
+    solution: TierSolution | None = None
+
+
+def allocate(orders: Orders, listings: Listings, rules: Rules) -> Allocation:
+    """Holdings for every order, whole notes each, and what became of the order in words.
+
+    Raises ValueError for an order or listing id that stands twice, a null or infinite number, a risk group without a
+    cap or a currency without a note, and more notes in a tier than MAX_TIER_NOTES; SolverFailed when HiGHS finds no optimum in time.
+    """
+    _refuse_bad_input(orders, listings, rules)
+    results = _Results(orders, listings, rules)
+    for currency in np.unique(orders.currency):
+        mine = np.flatnonzero(orders.currency == currency)
+        offered = np.flatnonzero(listings.currency == currency)
+        mine = mine[np.argsort(orders.order_id[mine].astype(str), kind="stable")]
+        offered = offered[np.argsort(listings.loan_id[offered].astype(str), kind="stable")]
+        _allocate_currency(str(currency), mine, offered, results)
+    return results.finished()
+
+
+def _refuse_bad_input(orders: Orders, listings: Listings, rules: Rules) -> None:
+    for name, ids in (("order_id", orders.order_id), ("loan_id", listings.loan_id)):
+        values, counts = np.unique(ids.astype(str), return_counts=True)
+        if np.any(counts > 1):
+            raise ValueError(f"{name} {values[counts > 1][0]} stands {counts.max()} times: each may stand once")
+    for name, values in (
+        ("target_return", orders.target_return),
+        ("expected_net_return", listings.expected_net_return),
+        ("expected_loss", listings.expected_loss),
+    ):
+        if not np.all(np.isfinite(np.asarray(values, dtype=float))):
+            raise ValueError(f"{name} holds a null or infinite value")
+    if len(listings.risk_group) and not (
+        listings.risk_group.min() >= 1 and listings.risk_group.max() <= len(rules.risk_group_caps)
+    ):
+        raise ValueError(f"risk groups must be 1 to {len(rules.risk_group_caps)}, as many as there are caps")
+    without_note = sorted({str(currency) for currency in orders.currency} - set(rules.note))
+    if without_note:
+        raise ValueError(f"no note for {', '.join(without_note)}: add it to allocation.note_amount")
+
+
+class _Results:
+    """Per-order results and holdings while they are collected."""
+
+    def __init__(self, orders: Orders, listings: Listings, rules: Rules) -> None:
+        count = len(orders.order_id)
+        self.orders, self.listings, self.rules = orders, listings, rules
+        self.holdings: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self.allocated = np.zeros(count, dtype=np.int64)
+        self.net_return = np.full(count, np.nan)
+        self.loss = np.full(count, np.nan)
+        self.loans = np.zeros(count, dtype=np.int64)
+        self.status = np.full(count, UNFILLED, dtype=object)
+        self.binding = np.full(count, None, dtype=object)
+        self.message = np.full(count, "", dtype=object)
+
+    def hold(self, order: int, listing: np.ndarray, amount: np.ndarray) -> None:
+        self.holdings.append((np.full(len(listing), order), listing, amount))
+        total = int(amount.sum())
+        self.allocated[order], self.loans[order] = total, len(listing)
+        self.net_return[order] = float(amount @ self.listings.expected_net_return[listing] / total)
+        self.loss[order] = float(amount @ self.listings.expected_loss[listing] / total)
+
+    def finished(self) -> Allocation:
+        parts = list(zip(*self.holdings, strict=True)) or [[np.zeros(0, dtype=np.int64)]] * 3
+        order, listing, amount = (np.concatenate(part) for part in parts)
+        by_id = np.lexsort((self.listings.loan_id[listing].astype(str), self.orders.order_id[order].astype(str)))
+        return Allocation(
+            order[by_id], listing[by_id], amount[by_id], self.allocated, self.net_return, self.loss, self.loans,
+            self.status, self.binding, self.message,
+        )
+
+
+def _allocate_currency(currency: str, orders: np.ndarray, offered: np.ndarray, results: _Results) -> None:
+    """Allocate the orders (positions, by id) of one currency over its listings (positions, by id)."""
+    rules, listings = results.rules, results.listings
+    note = rules.note[currency]
+    amount = results.orders.amount[orders]
+    limits = _order_limits(amount, note, results.orders.target_return[orders], rules)
+    words = _Words(currency, note, rules)
+
+    notes = listings.remaining[offered] // note
+    buyable = (notes > 0) & (listings.expected_net_return[offered] > 0)
+    if not buyable.any():
+        reason = words.nothing_to_buy(len(offered), bool((notes > 0).any()))
+        for order in orders:
+            results.binding[order], results.message[order] = "listing_remaining", reason
+        return
+    offered, notes = offered[buyable], notes[buyable]
+    stock = Stock(
+        notes=notes.astype(np.int64),
+        expected_net_return=listings.expected_net_return[offered].astype(float),
+        expected_loss=listings.expected_loss[offered].astype(float),
+        group=np.unique(listings.identity_group_id[offered].astype(str), return_inverse=True)[1],
+        risk_group=listings.risk_group[offered].astype(np.int64),
+    )
+    large_enough = (limits.notes > 0) & (limits.group_cap > 0)
+    for position in np.flatnonzero(~large_enough):
+        order = orders[position]
+        results.binding[order], results.message[order] = "note_amount", words.too_small(int(amount[position]))
+    tiers = _solve_tiers(stock, limits, np.flatnonzero(large_enough), rules)
+    holdings = _whole_notes(tiers, stock, limits)
+    for tier in tiers:
+        explanation = _Explanation(tier, words)
+        for position in tier.orders:
+            order, (listing, held) = orders[position], holdings[position]
+            if len(listing):
+                results.hold(order, offered[listing], held * note)
+            status, binding, message = explanation.of(
+                int(amount[position]), int(held.sum()) * note, len(listing), results.net_return[order],
+                limits.target_return[position],
+            )
+            results.status[order], results.binding[order], results.message[order] = status, binding, message
+
+
+def _order_limits(amount: np.ndarray, note: int, target: np.ndarray, rules: Rules) -> OrderLimits:
+    """Whole notes that each order may hold, in all, per identity group and per risk group."""
+
+    def capped(share: float) -> np.ndarray:
+        # A share of an amount that is a whole number of notes must not lose one to binary fractions.
+        return np.floor(share * amount / note + 1e-9).astype(np.int64)
+
+    return OrderLimits(
+        notes=(amount // note).astype(np.int64),
+        group_cap=capped(rules.identity_group_cap),
+        risk_caps=np.stack([capped(cap) for cap in rules.risk_group_caps], axis=1),
+        target_return=target.astype(float),
+    )
+
+
+def _solve_tiers(stock: Stock, limits: OrderLimits, orders: np.ndarray, rules: Rules) -> list[_Tier]:
+    """Tiers by rising target, solved: first each on its own share of every listing, then the short ones once more."""
+    if len(orders) == 0:
+        return []
+    highest = stock.expected_net_return.max()
+    step = rules.target_step
+    # Targets above every listing are one tier, and those that any portfolio reaches another.
+    number = np.ceil(np.clip(limits.target_return[orders], 0, highest + step) / step - 1e-9).astype(np.int64)
+    total = limits.notes[orders].sum()
+    tiers = []
+    for tier_no in np.unique(number):
+        mine = orders[number == tier_no]
+        invest = float(limits.notes[mine].sum())
+        problem = TierProblem(
+            available=stock.notes * (invest / total),
+            expected_net_return=stock.expected_net_return,
+            expected_loss=stock.expected_loss,
+            group=stock.group,
+            risk_group=stock.risk_group,
+            notes=invest,
+            group_cap=float(limits.group_cap[mine].sum()),
+            risk_caps=limits.risk_caps[mine].sum(axis=0).astype(float),
+            target_return=float(tier_no * step),
+            concentration_penalty=rules.concentration_penalty,
+            solver_seconds=rules.solver_seconds,
+        )
+        tiers.append(_Tier(mine, problem, solve_tier(problem)))
+    short = [tier for tier in tiers if not tier.solution.reached]
+    if short and len(short) < len(tiers):
+        left = stock.notes - sum(tier.solution.notes for tier in tiers if tier.solution.reached)
+        money = sum(tier.problem.notes for tier in short)
+        for tier in short:
+            tier.problem = replace(tier.problem, available=np.clip(left, 0, None) * (tier.problem.notes / money))
+            tier.solution = solve_tier(tier.problem)
+    return tiers
+
+
+def _whole_notes(
+    tiers: list[_Tier], stock: Stock, limits: OrderLimits
+) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Listings and whole notes per order (positions); what is given out leaves the stock.
+
+    Every tier's share is set aside before any order is repaired, so that no tier loses to an earlier one.
+    """
+    list_order = np.lexsort((np.arange(len(stock.notes)), stock.expected_net_return, stock.risk_group))
+    shares = []
+    for number, tier in enumerate(tiers):
+        amounts = tier.solution.notes[list_order]
+        # The solver's sums are exact to one in ten million.
+        total = min(int(limits.notes[tier.orders].sum()), int(amounts.sum() * (1 + 1e-6) + 1e-6))
+        share = round_systematically(amounts, total, offset=(number * GOLDEN) % 1.0)
+        if total > MAX_TIER_NOTES:
+            raise ValueError(
+                f"{total} notes for the orders with a target of {tier.problem.target_return:.2%}, at most "
+                f"{MAX_TIER_NOTES} fit: raise allocation.note_amount"
+            )
+        share = np.minimum(share, stock.notes[list_order])
+        stock.notes[list_order] -= share
+        shares.append(share)
+
+    holdings: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    for tier, share in zip(tiers, shares, strict=True):
+        wanted = limits.notes[tier.orders]
+        notes = apportion(int(share.sum()), share.sum() * wanted / wanted.sum(), wanted)
+        order, listing, held = deal(share, notes)
+        ends = np.searchsorted(order, np.arange(len(tier.orders) + 1))
+        for rank, position in enumerate(tier.orders):
+            mine = slice(ends[rank], ends[rank + 1])
+            holdings[position] = list_order[listing[mine]], held[mine]
+
+    repairs = sorted(((position, tier) for tier in tiers for position in tier.orders), key=lambda repair: repair[0])
+    prices = {id(tier): _prices(tier, stock) for tier in tiers}
+    for position, tier in repairs:
+        if _breaks_a_cap(*holdings[position], stock, limits, position):
+            holding = _open(holdings[position], stock, limits)
+            give_back_excess(
+                stock, holding, int(limits.group_cap[position]), limits.risk_caps[position], prices[id(tier)]
+            )
+            holdings[position] = _closed(holding)
+    by_price = {name: np.argsort(price, kind="stable") for name, price in prices.items()}
+    for position, tier in repairs:
+        missing = int(limits.notes[position] - holdings[position][1].sum())
+        if missing > 0:
+            holding = _open(holdings[position], stock, limits)
+            fill(
+                stock, holding, missing, int(limits.group_cap[position]), limits.risk_caps[position],
+                by_price[id(tier)],
+            )
+            holdings[position] = _closed(holding)
+    for position, tier in repairs:
+        listing, held = holdings[position]
+        target = float(limits.target_return[position])
+        reachable = tier.solution.reached or target <= (tier.solution.best_return or 0.0)
+        if reachable and held @ stock.expected_net_return[listing] < target * held.sum():
+            holding = _open(holdings[position], stock, limits)
+            swap_to_target(stock, holding, target, int(limits.group_cap[position]), limits.risk_caps[position])
+            holdings[position] = _closed(holding)
+    return holdings
+
+
+def _prices(tier: _Tier, stock: Stock) -> np.ndarray:
+    """What a note costs the tier: expected loss less its return at the program's price."""
+    return stock.expected_loss - tier.solution.return_price * stock.expected_net_return
+
+
+def _breaks_a_cap(
+    listing: np.ndarray, held: np.ndarray, stock: Stock, limits: OrderLimits, position: int
+) -> bool:
+    _, group = np.unique(stock.group[listing], return_inverse=True)
+    if len(held) and np.bincount(group, held).max() > limits.group_cap[position]:
+        return True
+    risk_caps = limits.risk_caps[position]
+    return bool(np.any(np.bincount(stock.risk_group[listing] - 1, held, len(risk_caps)) > risk_caps))
+
+
+def _open(holding: tuple[np.ndarray, np.ndarray], stock: Stock, limits: OrderLimits) -> Holding:
+    return Holding.of(stock, *holding, risk_groups=limits.risk_caps.shape[1])
+
+
+def _closed(holding: Holding) -> tuple[np.ndarray, np.ndarray]:
+    listing = np.flatnonzero(holding.notes)
+    return listing, holding.notes[listing]
+
+
+class _Explanation:
+    """Status, binding constraint and message of a tier's orders; what binds is only asked when something does."""
+
+    def __init__(self, tier: _Tier, words: _Words) -> None:
+        self.tier, self.words = tier, words
+        self._binding: tuple[str | None, str | None] | None = None
+
+    @property
+    def binding(self) -> tuple[str | None, str | None]:
+        """What keeps the tier from its volume, and from its target return."""
+        if self._binding is None:
+            self._binding = binding_constraint(self.tier.problem)
+        return self._binding
+
+    def of(
+        self, amount: int, allocated: int, loans: int, net_return: float, target: float
+    ) -> tuple[str, str | None, str]:
+        """Status, binding constraint and message of one order; amounts in minor units."""
+        left = amount - allocated
+        volume_binds = (self.binding[0] or "whole_notes") if left >= self.words.note else None
+        if allocated == 0:
+            return UNFILLED, volume_binds, f"No note could be placed: {self.words.room(volume_binds)}."
+        rest = self.words.left_over(left, volume_binds)
+        held = f"{loans} {'loan' if loans == 1 else 'loans'}, expected to return {net_return:.2%} a year net"
+        if net_return >= target - RETURN_TOLERANCE:
+            return ON_TARGET, volume_binds, f"{held}; the target is {target:.2%}.{rest}"
+        best = self.tier.solution.best_return
+        if best is None or best >= target:
+            why = f"in whole notes of {self.words.money(self.words.note)} this is the nearest to the target of {target:.2%}"
+            return BELOW_TARGET, "whole_notes", f"{held}; {why}.{rest}"
+        binds = self.binding[1] or "expected_return"
+        why = f"{self.words.limit(binds, target)}, {max(best, net_return):.2%} is the most tonight"
+        return BELOW_TARGET, binds, f"{why[0].upper()}{why[1:]}: {held}; the target is {target:.2%}.{rest}"
+
+
+@dataclass(frozen=True)
+class _Words:
+    """Reasons in words for the orders of one currency."""
+
+    currency: str
+    note: int
+    rules: Rules
+
+    def money(self, amount: int) -> str:
+        whole, minor = divmod(amount, self.rules.minor_units)
+        digits = len(str(self.rules.minor_units)) - 1
+        return f"{whole}.{minor:0{digits}d} {self.currency}" if minor else f"{whole} {self.currency}"
+
+    def nothing_to_buy(self, offered: int, with_room: bool) -> str:
+        if offered == 0:
+            return f"No listing in {self.currency} is open tonight."
+        if not with_room:
+            return f"None of tonight's {offered} listings in {self.currency} has room for a note of {self.money(self.note)}."
+        return f"Each of tonight's {offered} listings in {self.currency} with room for a note is expected to lose money."
+
+    def too_small(self, amount: int) -> str:
+        if amount < self.note:
+            return f"{self.money(amount)} is less than a note of {self.money(self.note)}."
+        least = int(np.ceil(self.note / self.rules.identity_group_cap)) if self.rules.identity_group_cap else None
+        needs = f"an order needs {self.money(least)}" if least else "nothing can be bought"
+        return (
+            f"With notes of {self.money(self.note)} and at most {self.rules.identity_group_cap * 100:g}% per borrower "
+            f"{needs}: this one has {self.money(amount)}."
+        )
+
+    def room(self, binds: str) -> str:
+        """Why there was no room for more."""
+        return {
+            "identity_group_cap": f"too few borrowers for at most {self.rules.identity_group_cap * 100:g}% each",
+            "risk_group_cap": f"the caps per risk group ({self._caps()}) leave no more room",
+            "listing_remaining": "tonight's listings have no more room for all orders together",
+            "whole_notes": f"what is left fits no whole note of {self.money(self.note)} under the caps",
+        }[binds]
+
+    def limit(self, binds: str, target: float) -> str:
+        """What stands between the order and its target."""
+        return {
+            "identity_group_cap": f"with at most {self.rules.identity_group_cap * 100:g}% per borrower",
+            "risk_group_cap": f"with the caps per risk group ({self._caps()})",
+            "listing_remaining": "with tonight's listings shared over all orders",
+            "expected_return": f"with no set of open listings that is expected to return {target:.2%}",
+        }[binds]
+
+    def left_over(self, left: int, volume_binds: str | None) -> str:
+        if left == 0:
+            return ""
+        if volume_binds is None:
+            return f" {self.money(left)} is left: less than a note of {self.money(self.note)}."
+        return f" {self.money(left)} is left: {self.room(volume_binds)}."
+
+    def _caps(self) -> str:
+        return ", ".join(f"{number}: {cap * 100:.3g}%" for number, cap in enumerate(self.rules.risk_group_caps, start=1))
