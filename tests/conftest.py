@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -53,7 +55,7 @@ def database():
 
     Its home is not pytest's own temporary folder, which the server's user could not enter when tests run as root.
     """
-    from spark_jobs.database_server import ensure_database, stop_server
+    from spark_jobs.database_server import ensure_database, server_state
 
     home = Path(tempfile.mkdtemp(prefix="mosaic-tests-"))
     home.chmod(0o755)
@@ -67,13 +69,17 @@ def database():
         ensure_database(settings)
         yield settings
     finally:
-        stop_server(settings)
+        if pid := server_state(settings).pid:
+            os.kill(pid, signal.SIGQUIT)  # at once: nothing of it is kept, so nothing need reach the disk
+            while server_state(settings).pid:
+                time.sleep(0.05)
         shutil.rmtree(home)
 
 
 @pytest.fixture
 def empty_market(database: Settings, settings: Settings) -> Settings:
-    """Settings of a market with an empty home and a new, empty database on the server of ``database``."""
+    """Settings of a market with an empty home and an empty database beside the market of ``database``, as on a server
+    of one's own."""
     from contextlib import closing
 
     import psycopg2
@@ -82,26 +88,21 @@ def empty_market(database: Settings, settings: Settings) -> Settings:
     from conf.database import admin_dsn
     from spark_jobs.database_server import ensure_database
 
-    name = f"market_{os.urandom(4).hex()}"
+    dsn = admin_dsn(database).rpartition("/")[0] + "/empty_market"
     with closing(psycopg2.connect(admin_dsn(database))) as server:
         server.autocommit = True
-        server.cursor().execute(f"CREATE DATABASE {name}")
-    dsn = admin_dsn(database).rpartition("/")[0] + f"/{name}"
+        with server.cursor() as cursor:
+            cursor.execute("SELECT FROM pg_database WHERE datname = 'empty_market'")
+            if cursor.fetchone() is None:
+                cursor.execute("CREATE DATABASE empty_market")
+            cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'empty_market'")
+    with closing(psycopg2.connect(dsn)) as server, server, server.cursor() as cursor:
+        cursor.execute("DROP SCHEMA IF EXISTS publication, ops, intake CASCADE")
     market = settings.model_copy(update={"database_dsn": SecretStr(dsn), "ports": database.ports})
     market.market.mkdir(parents=True, exist_ok=True)
     shutil.copy(database.secrets_file, market.secrets_file)
     ensure_database(market)
     return market
-
-
-@pytest.fixture
-def gates_without_database(monkeypatch) -> list:
-    """Gates record in Delta only; what they would have sent to PostgreSQL is in the list."""
-    from spark_jobs import gates
-
-    sent: list = []
-    monkeypatch.setattr(gates, "publish_results", lambda settings, results: sent.extend(results))
-    return sent
 
 
 @pytest.fixture(scope="session")

@@ -37,8 +37,8 @@ PUBLISHED = {
     ),
     "risk_group_cap": (
         """risk_group integer NOT NULL, as_of_date date NOT NULL, cap double precision NOT NULL,
-        base_cap double precision NOT NULL, market_stress double precision, is_static boolean NOT NULL,
-        batch_id text NOT NULL""",
+        base_cap double precision NOT NULL, market_stress double precision, sensitivity double precision,
+        basis text NOT NULL, is_static boolean NOT NULL, batch_id text NOT NULL""",
         "risk_group",
     ),
     "allocation": (

@@ -1,0 +1,151 @@
+"""The run manifest: what a night is made from, fixed before its first job, and pinned to silver versions after ingest.
+
+The manifest's hash is part of the batch id, so the same inputs, model, settings and code make the same batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import date
+
+from psycopg2.extras import Json, execute_values
+
+from conf.settings import ROOT, Settings
+from spark_jobs.database import connect
+
+# What a night computes depends on these; ports, places, passwords and how Spark is run change no result.
+_SETTINGS_OF_RESULTS = {"source", "gates", "training", "scores", "allocation"}
+_CODE_FOLDERS = ("conf", "expectations", "features", "models", "spark_jobs")
+# The settings stand in the manifest by their values; the other sources' mappings have no part in this one.
+_NOT_CODE = ("conf/mosaic.yaml", "conf/sources/")
+
+
+class NoOpenNight(LookupError):
+    """No manifest has been written for the as-of date."""
+
+
+@dataclass(frozen=True)
+class Night:
+    """One night's work: what it is called and what it reads.
+
+    landed_files: relative path to SHA-256. silver_versions: Delta version by table name, empty until ingest pins them.
+    """
+
+    batch_id: str
+    as_of_date: date
+    model_version: str
+    landed_files: Mapping[str, str]
+    silver_versions: Mapping[str, int] = field(default_factory=dict)
+
+
+def build_manifest(
+    settings: Settings, as_of_date: date, landed_files: Mapping[str, str], model_version: str
+) -> dict[str, object]:
+    """All that determines a night's results: no clock, no place, no secret."""
+    return {
+        "source": settings.source,
+        "as_of_date": as_of_date.isoformat(),
+        "landed_files": dict(sorted(landed_files.items())),
+        "model_version": model_version,
+        "configuration": configuration_hash(settings),
+        "code_version": code_version(settings.source),
+        "data_contract_version": settings.publication.contract_version,
+    }
+
+
+def batch_id(manifest: Mapping[str, object]) -> str:
+    """The as-of date and the first twelve hex digits of the manifest's SHA-256."""
+    return f"{manifest['as_of_date']}-{_sha256(json.dumps(manifest, sort_keys=True).encode())[:12]}"
+
+
+def configuration_hash(settings: Settings) -> str:
+    """SHA-256 of the settings that a result depends on."""
+    values = settings.model_dump(mode="json", include=_SETTINGS_OF_RESULTS)
+    values["currency_decimals"] = settings.night.currency_decimals
+    return _sha256(json.dumps(values, sort_keys=True).encode())
+
+
+def code_version(source: str) -> str:
+    """SHA-256 over the Python and YAML files that make results, and over the source's mapping.
+
+    The files themselves rather than a commit: an uncommitted change counts, a new README does not.
+    """
+    files = {
+        path.relative_to(ROOT).as_posix(): path
+        for folder in _CODE_FOLDERS
+        for suffix in ("*.py", "*.yaml")
+        for path in (ROOT / folder).rglob(suffix)
+    }
+    mapping = f"conf/sources/{source}.yaml"
+    counted = {name: path for name, path in files.items() if name == mapping or not name.startswith(_NOT_CODE)}
+    return _sha256("".join(f"{name} {_sha256(counted[name].read_bytes())}\n" for name in sorted(counted)).encode())
+
+
+def open_manifest(settings: Settings, manifest: Mapping[str, object]) -> Night:
+    """Write the manifest as the current night of its as-of date; one that is there becomes the current one again."""
+    with closing(connect(settings, "publisher")) as session, session, session.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO ops.run_manifest (batch_id, as_of_date, manifest) VALUES (%s, %s, %s)
+            ON CONFLICT (batch_id) DO UPDATE SET opened_at = clock_timestamp()
+            """,
+            (batch_id(manifest), manifest["as_of_date"], Json(manifest)),
+        )
+    return current_night(settings, date.fromisoformat(str(manifest["as_of_date"])))
+
+
+def current_night(settings: Settings, as_of_date: date) -> Night:
+    """The night that was opened last for the as-of date.
+
+    Raises NoOpenNight.
+    """
+    with closing(connect(settings, "publisher")) as session, session, session.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT batch_id, manifest, silver_versions FROM ops.run_manifest
+            WHERE as_of_date = %s ORDER BY opened_at DESC LIMIT 1
+            """,
+            (as_of_date,),
+        )
+        found = cursor.fetchone()
+    if not found:
+        raise NoOpenNight(
+            f"no night is open for {as_of_date}: run `python -m spark_jobs open_night --as-of-date {as_of_date}` first"
+        )
+    name, manifest, silver_versions = found
+    return Night(name, as_of_date, manifest["model_version"], manifest["landed_files"], silver_versions)
+
+
+def manifest_of(settings: Settings, night: Night) -> dict[str, object]:
+    """The manifest as it was written, with the silver versions that the night read."""
+    with closing(connect(settings, "publisher")) as session, session, session.cursor() as cursor:
+        cursor.execute("SELECT manifest, silver_versions FROM ops.run_manifest WHERE batch_id = %s", (night.batch_id,))
+        manifest, silver_versions = cursor.fetchone()
+    return manifest | {"silver_versions": silver_versions}
+
+
+def pin_silver_versions(settings: Settings, night: Night, versions: Mapping[str, int]) -> None:
+    """Fix the Delta versions that every later task of the night reads."""
+    with closing(connect(settings, "publisher")) as session, session, session.cursor() as cursor:
+        cursor.execute(
+            "UPDATE ops.run_manifest SET silver_versions = %s WHERE batch_id = %s", (Json(versions), night.batch_id)
+        )
+
+
+def record_ingested(settings: Settings, night: Night, counts: Mapping[str, tuple[int, int]]) -> None:
+    """Write down, by silver table, how many rows the night found and how many of them went to quarantine."""
+    with closing(connect(settings, "publisher")) as session, session, session.cursor() as cursor:
+        cursor.execute("DELETE FROM ops.ingested WHERE batch_id = %s", (night.batch_id,))
+        execute_values(
+            cursor,
+            "INSERT INTO ops.ingested (batch_id, table_name, landed_rows, quarantined_rows) VALUES %s",
+            [(night.batch_id, table, landed, quarantined) for table, (landed, quarantined) in counts.items()],
+        )
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

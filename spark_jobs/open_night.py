@@ -1,0 +1,31 @@
+"""First task of a night: checks that a champion exists and writes the run manifest. Starts no JVM."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from conf.settings import Settings
+from conf.source import load_source
+from spark_jobs.landing import landed_files
+from spark_jobs.manifest import build_manifest, open_manifest
+
+# Stands in the manifest of a night that only ingests, before any model has been trained.
+NO_MODEL = "none"
+
+
+def run(settings: Settings, as_of_date: date, training: bool = False) -> None:
+    """Open the night of the as-of date; training opens one that needs no champion.
+
+    Raises models.registry.NoChampion, which says what to run.
+    """
+    model_version = NO_MODEL if training else _champion_version(settings)
+    files = landed_files(settings, load_source(settings.source), as_of_date)
+    night = open_manifest(settings, build_manifest(settings, as_of_date, files, model_version))
+    print(f"night {night.batch_id}: {len(files)} landed files, model version {model_version}")
+
+
+def _champion_version(settings: Settings) -> str:
+    # Importing the registry takes seconds, and a night opened for training needs none.
+    from models.registry import champion_version
+
+    return champion_version(settings)

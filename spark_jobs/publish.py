@@ -1,0 +1,86 @@
+"""Publishes a night: scores, valuations and allocations go live together, or not at all."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import date
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from conf.database import role_dsn
+from conf.settings import Settings
+from conf.tables import PUBLISHED, Table
+from spark_jobs.database import connect
+from spark_jobs.lake import Lake
+from spark_jobs.manifest import Night, current_night, manifest_of
+from spark_jobs.postgres_copy import contents_of, copy_rows
+from spark_jobs.publication import Batch, PublicationRefused, publish_batch
+
+_OUTCOMES = {
+    "published": "published; readers see it now",
+    "backfilled": "attached, but readers stay with the later as-of date that they read already",
+    "unchanged": "has been published before; nothing changed",
+}
+
+
+def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
+    """Publish the current night of the as-of date.
+
+    Raises PublicationRefused where a gate is closed or a table holds another night's rows.
+    """
+    night = current_night(settings, as_of_date)
+    check_gates(settings, night)
+    lake = Lake(spark, settings)
+    frames = {table: _as_of(lake, table, as_of_date) for table in PUBLISHED}
+    check_batch(frames, night)
+    batch = Batch(
+        night.batch_id, as_of_date, settings.publication.contract_version, manifest_of(settings, night)
+    )
+    dsn = role_dsn(settings, "publisher")
+    outcome = publish_batch(
+        settings, batch, contents_of(frames), lambda table, staging: copy_rows(frames[table], table, dsn, staging)
+    )
+    print(f"batch {night.batch_id} {_OUTCOMES[outcome]}")
+
+
+def check_gates(settings: Settings, night: Night) -> None:
+    """Let the batch pass only when every published table went through its gate and no gate of the night is closed.
+
+    Raises PublicationRefused, naming gates, rules and pages.
+    """
+    with closing(connect(settings, "publisher")) as session, session, session.cursor() as cursor:
+        cursor.execute(
+            "SELECT gate, table_name, success, message, data_docs FROM ops.gate_result WHERE batch_id = %s ORDER BY gate",
+            (night.batch_id,),
+        )
+        results = cursor.fetchall()
+    closed = [f"{gate}: {message}{f' ({page})' if page else ''}" for gate, _, success, message, page in results if not success]
+    checked = {table for _, table, success, _, _ in results if success}
+    unchecked = [table.name for table in PUBLISHED if table.name not in checked]
+    if closed:
+        raise PublicationRefused(f"batch {night.batch_id} is not published, its gates are closed: {'; '.join(closed)}")
+    if unchecked:
+        raise PublicationRefused(
+            f"batch {night.batch_id} is not published, {', '.join(unchecked)} went through no gate: run the jobs that "
+            f"make them ({', '.join(sorted({table.owner for table in PUBLISHED if table.name in unchecked}))})"
+        )
+
+
+def check_batch(frames: dict[Table, DataFrame], night: Night) -> None:
+    """Refuse rows that another night of the same as-of date made.
+
+    Raises PublicationRefused, naming table, batch and the job to run.
+    """
+    for table, frame in frames.items():
+        others = [row.batch_id for row in frame.where(F.col("batch_id") != night.batch_id).select("batch_id").limit(1).collect()]
+        if others:
+            raise PublicationRefused(
+                f"{table.name} holds rows of batch {others[0]} for {night.as_of_date}, the night is {night.batch_id}: "
+                f"run the job {table.owner} again"
+            )
+
+
+def _as_of(lake: Lake, table: Table, as_of_date: date) -> DataFrame:
+    lake.read(table)  # says which job to run where there is no table
+    return lake.read_as_of(table, as_of_date, lake.version(table))

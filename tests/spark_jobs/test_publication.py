@@ -1,0 +1,479 @@
+"""The publication protocol on a real server: whole batches, in order, through kills, with the right rights."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from contextlib import closing
+from datetime import date, timedelta
+from decimal import Decimal
+
+import psycopg2
+import pytest
+from psycopg2 import errors, sql
+
+from conf.settings import Settings
+from conf.tables import PUBLISHED, Table
+from spark_jobs import publication
+from spark_jobs.database import connect
+from spark_jobs.publication import (
+    Batch,
+    Content,
+    PublicationFailed,
+    PublicationRefused,
+    postgres_types,
+    publish_batch,
+    rollback,
+)
+
+DAY = date(2020, 1, 1)
+
+
+def make_batch(day: date, version: str = "1") -> Batch:
+    manifest = {"source": "simulated", "as_of_date": day.isoformat(), "model_version": version}
+    return Batch(f"{day}-{hashlib.sha256(version.encode()).hexdigest()[:12]}", day, "1.0", manifest)
+
+
+def make_rows(batch: Batch, borrowers: int = 3) -> dict[str, list[dict]]:
+    """A tiny night: a few scored borrowers, one unscored, one listing, five caps, one order on that listing."""
+    who, day = batch.batch_id, batch.as_of_date
+    return {
+        "borrower_score": [
+            {
+                "borrower_id": f"b{number}", "as_of_date": day, "borrower_type": "person", "prob_default": 0.1 * number,
+                "horizon_months": 12, "score_points": 600, "risk_group": 1, "reason_codes": None,
+                "timeseries_log_odds": -2.0, "behavior_log_odds": -1.5, "record_log_odds": -0.25,
+                "raw_prob_default": 0.1, "model_version": who, "batch_id": who,
+            }
+            for number in range(borrowers)
+        ],
+        "unscored": [{"borrower_id": "thin", "as_of_date": day, "reason": "too_thin", "batch_id": who}],
+        "loan_valuation": [
+            {
+                "loan_id": "l1", "as_of_date": day, "borrower_id": "b0", "identity_group_id": "g0", "risk_group": 1,
+                "grade": "A", "prob_default": 0.02, "prob_default_lifetime": 0.05, "loss_given_default": 0.9,
+                "interest_rate": 0.11, "term_months": 36, "remaining_amount": Decimal("1000.00"),
+                "expected_loss": 0.03, "expected_net_return": 0.07, "duration_years": 1.4, "currency": "USD",
+                "batch_id": who,
+            }
+        ],
+        "risk_group_cap": [
+            {
+                "risk_group": group, "as_of_date": day, "cap": 1 / group, "base_cap": 1 / group, "market_stress": None,
+                "sensitivity": None, "basis": "static", "is_static": True, "batch_id": who,
+            }
+            for group in range(1, 6)
+        ],
+        "allocation": [
+            {
+                "order_id": "o1", "loan_id": "l1", "as_of_date": day, "borrower_id": "b0", "identity_group_id": "g0",
+                "risk_group": 1, "amount": Decimal("25.00"), "weight": 0.05, "expected_net_return": 0.07,
+                "currency": "USD", "batch_id": who,
+            }
+        ],
+        "allocation_summary": [
+            {
+                "order_id": "o1", "as_of_date": day, "investor_id": "i1", "amount": Decimal("500.00"),
+                "allocated_amount": Decimal("25.00"), "unallocated_amount": Decimal("475.00"), "target_return": 0.06,
+                "expected_net_return": 0.07, "expected_loss": 0.03, "loan_count": 1, "status": "below_target",
+                "binding_constraint": "listings", "message": "too few listings", "currency": "USD", "batch_id": who,
+            }
+        ],
+    }
+
+
+def digest(table: Table, rows: list[dict]) -> int:
+    """The content hash as the protocol states it, worked out a third time, in Python."""
+    def text(value: object) -> str | None:
+        match value:
+            case None | str():
+                return value
+            case bool():
+                return str(int(value))
+            case int():
+                return str(value)
+            case float():
+                return str(math.floor(value * 1e9 + 0.5))
+            case Decimal():
+                return str(int(value * 100))
+            case date():
+                return str((value - date(1970, 1, 1)).days)
+            case list():
+                return chr(31).join(chr(30) if element is None else element for element in value)
+
+    def row_hash(row: dict) -> int:
+        texts = [text(row[column]) for column in table.columns]
+        joined = "".join("~" if value is None else f"{len(value)}:{value}" for value in texts)
+        return int(hashlib.md5(joined.encode()).hexdigest()[:15], 16)
+
+    return sum(map(row_hash, rows))
+
+
+def contents(rows: dict[str, list[dict]]) -> dict[str, Content]:
+    return {table.name: Content(len(rows[table.name]), digest(table, rows[table.name])) for table in PUBLISHED}
+
+
+def copier(settings: Settings, rows: dict[str, list[dict]]):
+    def copy(table: Table, staging: str) -> None:
+        lines = ["\t".join("\\N" if row[c] is None else str(row[c]) for c in table.columns) for row in rows[table.name]]
+        with closing(connect(settings, "publisher", "copy")) as session, session, session.cursor() as cursor:
+            columns = sql.SQL(", ").join(map(sql.Identifier, table.columns))
+            target = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier("publication", staging), columns)
+            cursor.copy_expert(target, io.StringIO("".join(f"{line}\n" for line in lines)))
+
+    return copy
+
+
+def publish(settings: Settings, batch: Batch, borrowers: int = 3) -> str:
+    rows = make_rows(batch, borrowers)
+    return publish_batch(settings, batch, contents(rows), copier(settings, rows))
+
+
+def read(settings: Settings, query: str, role: str = "reader") -> list[tuple]:
+    with closing(connect(settings, role)) as session, session, session.cursor() as cursor:
+        cursor.execute(query)
+        return cursor.fetchall()
+
+
+def current(settings: Settings) -> str:
+    return read(settings, "SELECT batch_id FROM publication.latest_publication")[0][0]
+
+
+def partitions(settings: Settings) -> set[str]:
+    return {
+        row[0].split("__")[1]
+        for row in read(
+            settings,
+            "SELECT relname FROM pg_class WHERE relnamespace = 'publication'::regnamespace AND relkind = 'r' "
+            "AND relname LIKE '%\\_\\_%'",
+            "publisher",
+        )
+    }
+
+
+def test_published_tables_have_the_declared_columns_and_types(database):
+    for table in PUBLISHED:
+        found = read(
+            database,
+            f"""SELECT attname::text, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute
+            WHERE attrelid = 'publication.{table.name}'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum""",
+        )
+        assert [(name, kind) for name, kind, _ in found] == list(postgres_types(table).items()), table.name
+        assert tuple(name for name, _, required in found if required) == table.required, table.name
+
+
+def test_contract_of_the_latest_views(database):
+    """What downstream systems rely on: a change here is a new data contract version."""
+    found = {
+        table.name: read(
+            database,
+            f"""SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
+            WHERE attrelid = 'publication.latest_{table.name}'::regclass AND attnum > 0 ORDER BY attnum""",
+        )
+        for table in PUBLISHED
+    }
+    assert found.pop("borrower_score") == [
+        ("borrower_id", "text"), ("borrower_type", "text"), ("as_of_date", "date"),
+        ("prob_default", "double precision"), ("horizon_months", "integer"), ("score_points", "integer"),
+        ("risk_group", "integer"), ("reason_codes", "text[]"), ("model_version", "text"), ("batch_id", "text"),
+        ("data_contract_version", "text"),
+    ]
+    assert found == {
+        table.name: list(postgres_types(table).items()) for table in PUBLISHED if table.name != "borrower_score"
+    }
+
+
+def test_a_batch_is_read_whole_and_its_origin_is_told(empty_market):
+    batch = make_batch(DAY)
+    assert publish(empty_market, batch) == "published"
+    scores = read(empty_market, "SELECT borrower_id, prob_default, data_contract_version FROM publication.latest_borrower_score")
+    assert sorted(scores) == [("b0", 0.0, "1.0"), ("b1", 0.1, "1.0"), ("b2", 0.2, "1.0")]
+    told = read(empty_market, "SELECT batch_id, as_of_date, manifest, content FROM publication.latest_publication")
+    assert told[0][:3] == (batch.batch_id, DAY, dict(batch.manifest))
+    assert told[0][3]["borrower_score"]["rows"] == 3
+
+
+def test_publishing_twice_changes_nothing(empty_market):
+    batch = make_batch(DAY)
+    publish(empty_market, batch)
+    before = read(empty_market, "SELECT entry, at FROM publication.publication_log ORDER BY entry", "publisher")
+    assert publish(empty_market, batch) == "unchanged"
+    assert read(empty_market, "SELECT entry, at FROM publication.publication_log ORDER BY entry", "publisher") == before
+
+
+def test_the_same_batch_with_other_contents_is_refused(empty_market):
+    batch = make_batch(DAY)
+    publish(empty_market, batch, borrowers=3)
+    with pytest.raises(PublicationRefused, match="other contents of borrower_score"):
+        publish(empty_market, batch, borrowers=4)
+    assert len(read(empty_market, "SELECT FROM publication.latest_borrower_score")) == 3
+
+
+@pytest.mark.parametrize("changed", [{"prob_default": 0.100000001}, {"borrower_id": "b9"}, {"reason_codes": "{}"}])
+def test_a_single_changed_value_is_found_before_it_is_published(empty_market, changed):
+    publish(empty_market, make_batch(DAY))
+    batch = make_batch(DAY + timedelta(days=1))
+    rows = make_rows(batch)
+    sent = contents(rows)
+    rows["borrower_score"][1] |= changed
+    with pytest.raises(PublicationFailed, match="borrower_score"):
+        publish_batch(empty_market, batch, sent, copier(empty_market, rows))
+    assert current(empty_market) == make_batch(DAY).batch_id
+
+
+def test_a_doubled_key_is_found_before_it_is_published(empty_market):
+    batch = make_batch(DAY)
+    rows = make_rows(batch)
+    rows["unscored"] *= 2
+    with pytest.raises(PublicationFailed, match=r"unscored: Key \(borrower_id, batch_id\)=\(thin, .*\) is duplicated"):
+        publish_batch(empty_market, batch, contents(rows), copier(empty_market, rows))
+
+
+def test_a_backfill_is_attached_but_the_pointer_never_goes_back(empty_market):
+    publish(empty_market, make_batch(DAY))
+    assert publish(empty_market, make_batch(DAY - timedelta(days=5))) == "backfilled"
+    assert current(empty_market) == make_batch(DAY).batch_id
+    assert publish(empty_market, make_batch(DAY - timedelta(days=5))) == "unchanged"
+
+
+def test_a_corrected_night_of_the_same_day_replaces_it(empty_market):
+    publish(empty_market, make_batch(DAY, "1"))
+    assert publish(empty_market, make_batch(DAY, "2")) == "published"
+    assert current(empty_market) == make_batch(DAY, "2").batch_id
+
+
+def test_rollback_moves_the_pointer_is_recorded_and_lasts(empty_market):
+    first, second = make_batch(DAY), make_batch(DAY + timedelta(days=1))
+    publish(empty_market, first)
+    publish(empty_market, second)
+    assert rollback(empty_market, first.batch_id) == second.batch_id
+    assert current(empty_market) == first.batch_id
+    # Running the rolled back night's publication again does not undo what a person did.
+    assert publish(empty_market, second) == "unchanged"
+    assert current(empty_market) == first.batch_id
+    log = read(
+        empty_market,
+        "SELECT action, batch_id, previous_batch_id, who <> '', manifest->>'as_of_date' FROM publication.publication_log "
+        "ORDER BY entry DESC LIMIT 1",
+        "publisher",
+    )
+    assert log == [("rollback", first.batch_id, second.batch_id, True, "2020-01-01")]
+    assert publish(empty_market, make_batch(DAY + timedelta(days=2))) == "published"
+
+
+def test_rollback_to_an_unknown_batch_lists_those_that_are_there(empty_market):
+    publish(empty_market, make_batch(DAY))
+    with pytest.raises(PublicationRefused, match=f"nonsense is not attached; .*{make_batch(DAY).batch_id}"):
+        rollback(empty_market, "nonsense")
+
+
+def test_old_batches_are_dropped_but_never_the_current_one(empty_market):
+    kept = empty_market.model_copy(
+        update={"publication": empty_market.publication.model_copy(update={"keep_batches": 2})}
+    )
+    days = [DAY + timedelta(days=number) for number in range(4)]
+    for day in days:
+        publish(kept, make_batch(day))
+    assert partitions(kept) == {make_batch(day).batch_id for day in days[2:]}
+    assert read(kept, "SELECT batch_id FROM publication.publication_log WHERE action = 'prune' ORDER BY entry", "publisher") == [
+        (make_batch(day).batch_id,) for day in days[:2]
+    ]
+
+
+def test_the_batch_that_readers_read_outlives_the_newest(empty_market):
+    days = [DAY + timedelta(days=number) for number in range(4)]
+    for day in days:
+        publish(empty_market, make_batch(day))
+    rollback(empty_market, make_batch(days[0]).batch_id)
+    with closing(connect(empty_market, "publisher")) as session:
+        publication.prune(session, PUBLISHED, keep=2, wait_seconds=5)
+    assert partitions(empty_market) == {make_batch(day).batch_id for day in (days[0], days[2], days[3])}
+    assert len(read(empty_market, "SELECT FROM publication.latest_borrower_score")) == 3
+
+
+def test_a_reader_that_holds_on_delays_neither_publication_nor_pruning_for_ever(empty_market):
+    impatient = empty_market.model_copy(
+        update={"publication": empty_market.publication.model_copy(update={"keep_batches": 2, "drain_seconds": 1})}
+    )
+    publish(impatient, make_batch(DAY))
+    with closing(connect(impatient, "reader")) as reader, reader.cursor() as cursor:
+        reader.set_session(isolation_level="REPEATABLE READ")
+        cursor.execute("SELECT DISTINCT batch_id FROM publication.latest_borrower_score")
+        seen = cursor.fetchall()
+        for number in range(1, 4):
+            assert publish(impatient, make_batch(DAY + timedelta(days=number))) == "published"
+        cursor.execute("SELECT DISTINCT batch_id FROM publication.latest_borrower_score")
+        assert cursor.fetchall() == seen == [(make_batch(DAY).batch_id,)]
+    publish(impatient, make_batch(DAY + timedelta(days=4)))
+    assert len(partitions(impatient)) == 2
+
+
+def kill_at(settings: Settings, batch: Batch, stop: str) -> None:
+    """A child process publishes the batch and dies by SIGKILL when it comes to the named step."""
+    def die(*_args, **_kwargs):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def child() -> None:
+        rows = make_rows(batch)
+        copy = copier(settings, rows)
+        if stop == "in the middle of the copy":
+            whole, calls = copy, []
+
+            def copy(table: Table, staging: str) -> None:
+                calls.append(table)
+                if len(calls) == 3:
+                    die()
+                whole(table, staging)
+        else:
+            setattr(publication, stop, die)
+        publish_batch(settings, batch, contents(rows), copy)
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("stop", ["_stage", "in the middle of the copy", "_verify", "_attach", "_drain", "_move_pointer", "prune"])
+def test_killed_anywhere_readers_keep_yesterday_and_a_rerun_finishes(empty_market, stop):
+    yesterday, today = make_batch(DAY), make_batch(DAY + timedelta(days=1))
+    publish(empty_market, yesterday)
+    kill_at(empty_market, today, stop)
+    flipped = stop == "prune"
+    assert current(empty_market) == (today if flipped else yesterday).batch_id
+    assert len(read(empty_market, "SELECT FROM publication.latest_borrower_score")) == 3
+    assert publish(empty_market, today) == ("unchanged" if flipped else "published")
+    assert current(empty_market) == today.batch_id
+    assert partitions(empty_market) == {yesterday.batch_id, today.batch_id}
+    assert read(empty_market, "SELECT count(*) FROM ops.copied_part", "publisher") == [(0,)]
+
+
+def test_readers_in_a_loop_see_one_whole_batch_over_200_publications(empty_market):
+    """Four readers, one of them on prepared statements, one on two statements that must agree; 200 flips."""
+    settings = empty_market.model_copy(
+        update={"publication": empty_market.publication.model_copy(update={"keep_batches": 3})}
+    )
+    publish(settings, make_batch(DAY))
+    stop = threading.Event()
+    reads, wrong = [], []
+    whole = (
+        "SELECT count(*), count(DISTINCT batch_id), count(DISTINCT model_version), min(batch_id) = min(model_version), "
+        "(SELECT count(*) FROM publication.latest_risk_group_cap WHERE batch_id = min(s.batch_id)) "
+        "FROM publication.latest_borrower_score s"
+    )
+
+    def look(prepared: bool) -> None:
+        with closing(connect(settings, "reader")) as session, session.cursor() as cursor:
+            session.autocommit = True
+            if prepared:
+                cursor.execute(f"PREPARE whole AS {whole}")
+            while not stop.is_set():
+                cursor.execute("EXECUTE whole" if prepared else whole)
+                seen = cursor.fetchone()
+                reads.append(1)
+                if seen != (3, 1, 1, True, 5):
+                    wrong.append(seen)
+
+    def look_up() -> None:
+        with closing(connect(settings, "reader")) as session, session.cursor() as cursor:
+            session.autocommit = True
+            while not stop.is_set():
+                cursor.execute("SELECT model_version FROM publication.latest_borrower_score WHERE borrower_id = 'b1'")
+                reads.append(1)
+                if (seen := cursor.fetchall()) is None or len(seen) != 1:
+                    wrong.append(seen)
+
+    def look_twice() -> None:
+        with closing(connect(settings, "reader")) as session, session.cursor() as cursor:
+            session.set_session(isolation_level="REPEATABLE READ", readonly=True)
+            while not stop.is_set():
+                cursor.execute("SELECT batch_id FROM publication.latest_allocation_summary WHERE order_id = 'o1'")
+                summary = cursor.fetchall()
+                cursor.execute("SELECT batch_id FROM publication.latest_allocation WHERE order_id = 'o1'")
+                lines = cursor.fetchall()
+                session.commit()
+                reads.append(2)
+                if len(summary) != 1 or summary != lines:
+                    wrong.append((summary, lines))
+
+    failures = []
+
+    def guarded(reader, *arguments) -> None:
+        try:
+            reader(*arguments)
+        except psycopg2.Error as problem:
+            failures.append(problem)
+
+    readers = [
+        threading.Thread(target=guarded, args=args)
+        for args in ((look, False), (look, True), (look_up,), (look_twice,))
+    ]
+    for reader in readers:
+        reader.start()
+    started = time.monotonic()
+    try:
+        for number in range(1, 201):
+            publish(settings, make_batch(DAY + timedelta(days=number)))
+    finally:
+        stop.set()
+        for reader in readers:
+            reader.join()
+    print(f"{sum(reads)} reads over 200 publications in {time.monotonic() - started:.0f} s")
+    assert failures == []
+    assert wrong == []
+    assert sum(reads) > 1000
+
+
+@pytest.mark.parametrize(
+    ("role", "statement"),
+    [
+        ("reader", "SELECT * FROM publication.borrower_score"),
+        ("reader", "SELECT * FROM publication.current_batch"),
+        ("reader", "SELECT * FROM publication.publication_log"),
+        ("reader", "SELECT * FROM ops.run_manifest"),
+        ("reader", "SELECT * FROM intake.investor_order"),
+        ("reader", "DELETE FROM publication.latest_unscored"),
+        ("reader", "CREATE TABLE publication.mine (id int)"),
+        ("intake", "SELECT * FROM publication.latest_borrower_score"),
+        ("intake", "SELECT * FROM ops.gate_result"),
+        ("intake", "DELETE FROM intake.investor_order"),
+        ("intake", "UPDATE intake.investor_order SET amount = '1'"),
+        ("publisher", "INSERT INTO intake.investor_order (amount) VALUES ('1')"),
+        ("publisher", "DELETE FROM publication.publication_log"),
+        ("publisher", "DROP VIEW publication.latest_borrower_score"),
+    ],
+)
+def test_a_role_cannot_do_what_it_has_no_right_to(database, role, statement):
+    with closing(connect(database, role)) as session, session.cursor() as cursor, pytest.raises(errors.InsufficientPrivilege):
+        cursor.execute(statement)
+
+
+def test_an_order_lands_whatever_it_says_and_can_be_refused(empty_market):
+    with closing(connect(empty_market, "intake")) as session, session, session.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO intake.investor_order (investor_id, amount, currency, target_return) "
+            "VALUES ('i1', 'a lot', 'XXX', NULL) RETURNING order_id"
+        )
+        order_id = cursor.fetchone()[0]
+    with closing(connect(empty_market, "publisher")) as session, session, session.cursor() as cursor:
+        cursor.execute("SELECT amount, status FROM intake.investor_order")
+        assert cursor.fetchall() == [("a lot", "open")]
+        cursor.execute("INSERT INTO intake.order_refusal (order_id, reasons) VALUES (%s, %s)", (order_id, ["amount"]))
+
+
+def test_listeners_are_told_of_every_move(empty_market):
+    with closing(connect(empty_market, "reader")) as listener, listener.cursor() as cursor:
+        listener.autocommit = True
+        cursor.execute(f"LISTEN {publication.CHANNEL}")
+        publish(empty_market, make_batch(DAY))
+        publish(empty_market, make_batch(DAY - timedelta(days=1)))
+        listener.poll()
+        told = [json.loads(notice.payload) for notice in listener.notifies]
+    assert told == [{"product": "lending", "batch_id": make_batch(DAY).batch_id, "as_of_date": "2020-01-01"}]
