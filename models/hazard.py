@@ -46,27 +46,29 @@ def build_outcomes(loan: DataFrame, repayment: DataFrame, as_of_date: date) -> D
     repaid in or after its term's last month has ended, not prepaid: it leaves the risk set without an event.
     """
     day = F.lit(as_of_date)
+    # Who was ever told to be in default has defaulted, whatever a later row says.
+    past_due = (
+        repayment.where((F.col("known_from") <= day) & (F.col("days_past_due") >= DEFAULT_DAYS))
+        .groupBy("loan_id")
+        .agg(F.min(F.date_add("due_on", DEFAULT_DAYS)).alias("past_due_on"))
+    )
+    charged_off_on = F.when(F.col("status") == "charged_off", F.coalesce("closed_on", "known_from"))
     newest = (
         loan.where(F.col("known_from") <= day)
         .groupBy("loan_id")
         .agg(
             F.max_by(F.struct("term_months", "originated_on", "status", "closed_on"), "known_from").alias("loan"),
             F.min("known_from").alias("first_known_on"),
+            F.min(charged_off_on).alias("charged_off_on"),
         )
-        .select("loan_id", "loan.*", "first_known_on")
+        .select("loan_id", "loan.*", "first_known_on", "charged_off_on")
         .where(F.col("originated_on") <= day)
     )
-    past_due = (
-        repayment.where((F.col("known_from") <= day) & (F.col("days_past_due") >= DEFAULT_DAYS))
-        .groupBy("loan_id")
-        .agg(F.min(F.date_add("due_on", DEFAULT_DAYS)).alias("past_due_on"))
-    )
-    charged_off_on = F.when(F.col("status") == "charged_off", F.col("closed_on"))
     repaid_on = F.when(F.col("status") == "paid", F.col("closed_on"))
     ends_months = F.col("term_months") + DEFAULT_LAG_MONTHS
     return (
         newest.join(past_due, on="loan_id", how="left")
-        .withColumn("default_month", event_month(F.least("past_due_on", charged_off_on), ends_months))
+        .withColumn("default_month", event_month(F.least("past_due_on", "charged_off_on"), ends_months))
         .withColumn("repaid_month", event_month(repaid_on, ends_months))
         .withColumn("watched_months", F.floor(months_since(F.col("originated_on"), day)).cast("int"))
         .withColumn(
