@@ -8,7 +8,8 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from conf.tables import Table
+from conf.features import FEATURES, Feature, block_features
+from conf.tables import FEATURE_TABLES, TRAINING_SET, Table
 
 
 class RowRule(BaseModel):
@@ -49,13 +50,34 @@ class Rules(BaseModel):
     table: list[TableRule] = []
 
 
+def feature_range(feature: Feature) -> RowRule:
+    """The rule that a feature lies in its declared range; NaN and infinity break it, unbounded sides included."""
+    # Spark holds NaN greater than everything, so an upper bound is what keeps it out.
+    low = f">= {feature.low}" if feature.low is not None else "> CAST('-Infinity' AS DOUBLE)"
+    high = f"<= {feature.high}" if feature.high is not None else "< CAST('Infinity' AS DOUBLE)"
+    bounds = f"[{'…' if feature.low is None else feature.low}, {'…' if feature.high is None else feature.high}]"
+    return RowRule(
+        name=f"range_{feature.name}",
+        sql=f"{feature.name} {low} AND {feature.name} {high}",
+        meaning=f"{feature.name} ({feature.meaning}) lies in {bounds} {feature.unit}",
+    )
+
+
+def feature_ranges(name: str) -> list[RowRule]:
+    """One range rule per feature column of a table; none for a table without features."""
+    blocks = {table.name: block_features(block) for block, table in FEATURE_TABLES.items()}
+    features = FEATURES if name == TRAINING_SET.name else blocks.get(name, ())
+    return [feature_range(feature) for feature in features]
+
+
 @cache
 def table_rules(name: str) -> Rules:
-    """The rules in ``expectations/<name>.yaml``.
+    """The rules in ``expectations/<name>.yaml`` and, for feature columns, the ranges that ``conf.features`` declares.
 
     Raises FileNotFoundError for a table without rules and pydantic.ValidationError for an unknown key.
     """
-    return Rules.model_validate(yaml.safe_load((Path(__file__).parent / f"{name}.yaml").read_text()) or {})
+    written = Rules.model_validate(yaml.safe_load((Path(__file__).parent / f"{name}.yaml").read_text()) or {})
+    return written.model_copy(update={"rows": [*written.rows, *feature_ranges(name)]})
 
 
 def row_rules(table: Table) -> list[RowRule]:
