@@ -6,7 +6,6 @@ from pathlib import Path
 
 from conf.settings import ROOT, Settings
 
-# The jobs environment's Python: Spark's workers must run it, whatever Python submits the job.
 JOBS_PYTHON = str(ROOT / ".venv" / "jobs" / "bin" / "python")
 # What the executors of a cluster import: the project's packages, zipped (a wheel imports on the driver only).
 PACKAGES = ("conf", "expectations", "features", "models", "spark_jobs")
@@ -25,7 +24,6 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.sql.warehouse.dir": str(settings.market / "warehouse"),
-        # Threads of native libraries in Python workers wait without spinning: cores are shared with the JVM.
         "spark.executorEnv.OMP_WAIT_POLICY": "passive",
         **settings.spark.conf,
     }
@@ -34,6 +32,20 @@ def spark_conf(settings: Settings) -> dict[str, str]:
 def is_local(settings: Settings) -> bool:
     """Whether executors run in the driver's process, on this machine's files."""
     return settings.spark.master.startswith("local")
+
+
+def spark_environment(settings: Settings) -> dict[str, str]:
+    """Environment of a driver and, in local mode, of its Python workers."""
+    environment = {
+        # Spark's workers must run the jobs environment's Python, whatever Python submits the job.
+        "PYSPARK_PYTHON": JOBS_PYTHON,
+        # Workers import features and models by name.
+        "PYTHONPATH": str(ROOT),
+        # Threads of native libraries wait without spinning: cores are shared with the JVM.
+        "OMP_WAIT_POLICY": "passive",
+    }
+    # On one machine nobody else is to reach the driver or its UI, and the machine's name need not resolve.
+    return environment | {"SPARK_LOCAL_IP": "127.0.0.1"} if is_local(settings) else environment
 
 
 def packages_zip(settings: Settings) -> Path:

@@ -7,17 +7,33 @@ Weekly, and on demand: a market without a champion needs this DAG before its fir
 reads silver; files that are there already change nothing.
 """
 
-from airflow.sdk import chain
+from airflow.sdk import DAG
 
 from conf.settings import load_settings
 from conf.source import load_source
 from conf.tables import INVESTOR_ORDER, LOAN, REPAYMENT, TABLES, TRAINING_SET
-from dags.job_tasks import asset, await_files, build_dag, credit_model, gate, run_job, submit_job
+from dags.job_tasks import (
+    asset,
+    await_files,
+    by_clock,
+    chain_gated,
+    credit_model,
+    dag_defaults,
+    gate,
+    run_job,
+    submit_job,
+)
 
 settings = load_settings()
 silver = tuple(TABLES[name] for name in load_source(settings.source).tables)
 
-with build_dag("credit_training", settings.night.training_schedule, __doc__, ["training", settings.source], "credit-risk"):
+with DAG(
+    "credit_training",
+    schedule=by_clock(settings.night.training_schedule),
+    doc_md=__doc__,
+    tags=["training", settings.source],
+    **dag_defaults("credit-risk"),
+):
     open_night = run_job("open_night", "Writes a run manifest without a model: training needs no champion.", "--training")
     ingest = submit_job("ingest", "Files → bronze → silver; broken rows → quarantine.", (asset(LOAN), asset(REPAYMENT)))
     train_credit = submit_job(
@@ -27,4 +43,4 @@ with build_dag("credit_training", settings.night.training_schedule, __doc__, ["t
     gate_silver = gate("gate_silver", "ingest", (*silver, INVESTOR_ORDER))
     gate_training = gate("gate_training", "train_credit", (TRAINING_SET,))
 
-    chain(await_files(), open_night, ingest, gate_silver, train_credit, gate_training)
+    chain_gated(await_files(), open_night, (ingest, gate_silver), (train_credit, gate_training))

@@ -10,11 +10,19 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.providers.standard.sensors.python import PythonSensor
-from airflow.sdk import DAG, Asset, CronTriggerTimetable, Param, RetryDecision, RetryPolicy
+from airflow.sdk import (
+    Asset,
+    BaseOperator,
+    CronTriggerTimetable,
+    Param,
+    RetryDecision,
+    RetryPolicy,
+    TriggerRule,
+)
 
 from conf.settings import ROOT, Settings, load_settings
 from conf.source import load_source
-from conf.spark import JOBS_PYTHON, is_local, packages_zip, spark_conf
+from conf.spark import JOBS_PYTHON, is_local, packages_zip, spark_conf, spark_environment
 from conf.tables import Table
 from dags.gates import require_gates
 from dags.landed_files import missing_files
@@ -52,32 +60,34 @@ def as_of_date(params: dict[str, Any], dag_run: Any) -> str:
     return pendulum.instance(began).in_timezone(load_settings().night.timezone).to_date_string()
 
 
-def build_dag(dag_id: str, schedule: str, doc_md: str, tags: list[str], owner: str) -> DAG:
-    """A DAG of this project: one run at a time, no catching up, an as-of date to choose, failures told.
-
-    schedule is a cron expression in the configured time zone, or manual.
-    """
-    night = load_settings().night
-    day = timedelta(days=1)
-    return DAG(
-        dag_id,
+def by_clock(schedule: str) -> CronTriggerTimetable | None:
+    """A configured schedule: a cron expression in the configured time zone, or manual, which is None."""
+    if schedule == "manual":
+        return None
+    return CronTriggerTimetable(
+        schedule,
+        timezone=load_settings().night.timezone,
+        interval=timedelta(days=1),
         # The first run waits for its hour: switching a DAG on must not start yesterday's night.
-        schedule=None if schedule == "manual" else CronTriggerTimetable(
-            schedule, timezone=night.timezone, interval=day, run_immediately=timedelta(0)
-        ),
-        catchup=False,
-        max_active_runs=1,
-        tags=tags,
-        doc_md=doc_md,
-        params={
+        run_immediately=timedelta(0),
+    )
+
+
+def dag_defaults(owner: str) -> dict[str, Any]:
+    """What the DAGs have in common: one run at a time, no catching up, an as-of date to choose, failures told."""
+    night = load_settings().night
+    return {
+        "catchup": False,
+        "max_active_runs": 1,
+        "dagrun_timeout": timedelta(days=1),
+        "params": {
             "as_of_date": Param(
                 None, type=["null", "string"], format="date",
                 description="The day whose knowledge the run may use; empty: the day before the run.",
             )
         },
-        user_defined_macros={"as_of_date": as_of_date},
-        dagrun_timeout=day,
-        default_args={
+        "user_defined_macros": {"as_of_date": as_of_date},
+        "default_args": {
             "owner": owner,
             "retries": night.retries,
             "retry_delay": timedelta(seconds=30),
@@ -87,7 +97,7 @@ def build_dag(dag_id: str, schedule: str, doc_md: str, tags: list[str], owner: s
             "execution_timeout": timedelta(minutes=night.task_timeout_minutes),
             "on_failure_callback": notify_failure,
         },
-    )
+    }
 
 
 def asset(table: Table) -> Asset:
@@ -122,7 +132,7 @@ def submit_job(job: str, doc_md: str, outlets: tuple[Asset, ...] = ()) -> SparkS
         # Executors of a cluster do not see this folder; those of local mode do.
         py_files=None if is_local(settings) else str(packages_zip(settings)),
         # Settings reach the driver by the environment that Airflow runs in; secrets are kept out of the rendered task.
-        env_vars={"PYSPARK_PYTHON": JOBS_PYTHON, "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "passive"},
+        env_vars=spark_environment(settings),
         pool=SPARK_POOL,
         outlets=list(outlets),
     )
@@ -165,10 +175,26 @@ def files_have_landed(as_of_date: str) -> bool:
 
 
 def gate(task_id: str, job: str, tables: tuple[Table, ...]) -> PythonOperator:
-    """The task that reads from PostgreSQL what the job's gates found, and lets nothing pass a failed or missing one."""
+    """The task that reads from PostgreSQL what the job's gates found, and lets nothing pass a failed or missing one.
+
+    It also runs when the job has failed, which a closed gate makes it do: the gate then says which rules were broken.
+    """
     return PythonOperator(
         task_id=task_id,
         doc_md=f"Reads the gate results of `{job}`: {', '.join(table.name for table in tables)}. Starts no JVM.",
         python_callable=require_gates,
         op_kwargs={"job": job, "tables": [table.name for table in tables], "as_of_date": AS_OF_DATE},
+        trigger_rule=TriggerRule.ONE_DONE,
     )
+
+
+def chain_gated(*steps: BaseOperator | tuple[BaseOperator, PythonOperator]) -> None:
+    """Steps one after the other; a step is a task, or a job with its gate, both of which must let the next one start."""
+    before: tuple[BaseOperator, ...] = ()
+    for step in steps:
+        tasks = step if isinstance(step, tuple) else (step,)
+        for task in before:
+            task >> tasks[0]
+        if len(tasks) == 2:
+            tasks[0] >> tasks[1]
+        before = tasks

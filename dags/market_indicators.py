@@ -4,16 +4,22 @@ Macro series out of files in the layouts of FRED-MD and the Bank of Korea (`MOSA
 known from its publication on. Caps per risk group follow them; without the folder the caps are static.
 """
 
-from airflow.sdk import chain
+from airflow.sdk import DAG
 
 from conf.settings import load_settings
 from conf.tables import MARKET_INDICATOR
-from dags.job_tasks import asset, build_dag, gate, submit_job
+from dags.job_tasks import asset, by_clock, chain_gated, dag_defaults, gate, submit_job
 
 settings = load_settings()
 
-with build_dag("market_indicators", settings.night.landing_schedule, __doc__, ["landing", settings.source], "market-data"):
+with DAG(
+    "market_indicators",
+    schedule=by_clock(settings.night.landing_schedule),
+    doc_md=__doc__,
+    tags=["landing", settings.source],
+    **dag_defaults("market-data"),
+):
     ingest_market_indicators = submit_job(
         "ingest_market_indicators", "Macro files → silver.market_indicator, revisions kept.", (asset(MARKET_INDICATOR),)
     )
-    chain(ingest_market_indicators, gate("gate_indicators", "ingest_market_indicators", (MARKET_INDICATOR,)))
+    chain_gated((ingest_market_indicators, gate("gate_indicators", "ingest_market_indicators", (MARKET_INDICATOR,))))

@@ -9,7 +9,7 @@ yesterday's publication stays in place. Running a past date again is a backfill:
 By hand, each task is `python -m spark_jobs <task> --as-of-date <date>`.
 """
 
-from airflow.sdk import chain
+from airflow.sdk import DAG
 
 from conf.settings import load_settings
 from conf.source import load_source
@@ -27,13 +27,29 @@ from conf.tables import (
     TABLES,
     UNSCORED,
 )
-from dags.job_tasks import asset, await_files, build_dag, gate, publication, run_job, submit_job
+from dags.job_tasks import (
+    asset,
+    await_files,
+    by_clock,
+    chain_gated,
+    dag_defaults,
+    gate,
+    publication,
+    run_job,
+    submit_job,
+)
 
 settings = load_settings()
 silver = tuple(TABLES[name] for name in load_source(settings.source).tables)
 features = tuple(FEATURE_TABLES.values())
 
-with build_dag("nightly_scoring", settings.night.schedule, __doc__, ["night", settings.source], "credit-platform"):
+with DAG(
+    "nightly_scoring",
+    schedule=by_clock(settings.night.schedule),
+    doc_md=__doc__,
+    tags=["night", settings.source],
+    **dag_defaults("credit-platform"),
+):
     check_champion = run_job("check_champion", "Fails, naming the DAG to run, while no model is champion.", retries=0)
     open_night = run_job("open_night", "Writes the run manifest: landed files, model, configuration, code version.")
     ingest = submit_job("ingest", "Files → bronze → silver; broken rows → quarantine.", (asset(LOAN), asset(REPAYMENT)))
@@ -49,7 +65,13 @@ with build_dag("nightly_scoring", settings.night.schedule, __doc__, ["night", se
     gate_scores = gate("gate_scores", "score", (BORROWER_SCORE,))
     gate_allocations = gate("gate_allocations", "allocate", (LOAN_VALUATION, RISK_GROUP_CAP, ALLOCATION, ALLOCATION_SUMMARY))
 
-    chain(
-        check_champion, await_files(), open_night,
-        ingest, gate_silver, build_features, gate_features, score, gate_scores, allocate, gate_allocations, publish,
+    chain_gated(
+        check_champion,
+        await_files(),
+        open_night,
+        (ingest, gate_silver),
+        (build_features, gate_features),
+        (score, gate_scores),
+        (allocate, gate_allocations),
+        publish,
     )

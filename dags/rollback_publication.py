@@ -5,16 +5,22 @@ of `publication.publication_log`.
 """
 
 from airflow.providers.standard.operators.bash import BashOperator
-from airflow.sdk import Param
+from airflow.sdk import DAG, Param
 
 from conf.settings import ROOT, load_settings
 from conf.spark import JOBS_PYTHON
-from dags.job_tasks import build_dag, publication
+from dags.job_tasks import dag_defaults, publication
 
 settings = load_settings()
+batch = Param(type="string", minLength=1, description="The batch_id to serve again.")
 
-with build_dag("rollback_publication", "manual", __doc__, ["publication", settings.source], "credit-platform") as dag:
-    dag.params = {"batch": Param(type="string", minLength=1, description="The batch_id to serve again.")}
+with DAG(
+    "rollback_publication",
+    schedule=None,
+    doc_md=__doc__,
+    tags=["publication", settings.source],
+    **(dag_defaults("credit-platform") | {"params": {"batch": batch}}),
+):
     BashOperator(
         task_id="rollback_publication",
         doc_md="Moves the pointer; refuses a batch that is not there.",

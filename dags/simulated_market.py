@@ -4,12 +4,19 @@ Writes the as-of date's raw files of the simulated market, and on its first run 
 lender's systems would land before the night begins. Other sources have no such DAG.
 """
 
-from conf.settings import load_settings
-from dags.job_tasks import build_dag, submit_job
+from airflow.sdk import DAG
 
-# Airflow takes a file for a DAG only when it finds both words in it: airflow and DAG.
+from conf.settings import load_settings
+from dags.job_tasks import by_clock, dag_defaults, submit_job
+
 settings = load_settings()
 
 if settings.source == "simulated":
-    with build_dag("simulated_market", settings.night.landing_schedule, __doc__, ["landing", settings.source], "market-data"):
+    with DAG(
+        "simulated_market",
+        schedule=by_clock(settings.night.landing_schedule),
+        doc_md=__doc__,
+        tags=["landing", settings.source],
+        **dag_defaults("market-data"),
+    ):
         submit_job("simulate", "Draws the day's records from the seed; the same day twice gives the same files.")

@@ -8,13 +8,13 @@ import sys
 from pyspark.sql import SparkSession
 
 from conf.settings import Settings
-from conf.spark import spark_conf
+from conf.spark import spark_conf, spark_environment
 
 
 def open_session(settings: Settings, name: str) -> SparkSession:
     """The running session, or a new one called name."""
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    for key, value in (spark_environment(settings) | {"PYSPARK_PYTHON": sys.executable}).items():
+        os.environ.setdefault(key, value)
     builder = SparkSession.builder.appName(name)
     # Under spark-submit the JVM runs already, where the connection said: its master and memory are not ours to set.
     if "PYSPARK_GATEWAY_PORT" not in os.environ:

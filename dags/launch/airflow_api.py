@@ -74,7 +74,7 @@ class AirflowApi:
         said: list[str] = []
         for event in answer.json()["content"]:
             said += [event] if isinstance(event, str) else [event["event"], *_exception_lines(event)]
-        return [line for text in said for line in text.splitlines() if line.strip()][-lines:]
+        return [line for text in said for line in text.splitlines() if line.strip() and not line.startswith("::")][-lines:]
 
     def _get(self, path: str) -> dict[str, Any]:
         answer = self._request("GET", path)
@@ -95,4 +95,6 @@ class AirflowApi:
 
 
 def _exception_lines(event: dict[str, Any]) -> list[str]:
-    return [f"{error['exc_type']}: {error['exc_value']}" for error in event.get("error_detail") or []]
+    """The exceptions of an event; a failed spark-submit only repeats its command and what the job said before."""
+    errors = event.get("error_detail") or []
+    return [f"{error['exc_type']}: {error['exc_value'].partition('spark-submit --master')[0]}" for error in errors]

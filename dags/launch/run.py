@@ -29,7 +29,7 @@ from dags.launch.market import (
 from dags.launch.processes import ProcessDied, Processes, stopped_by_signals
 
 # What a run shows of each task; the states between are Airflow's own business.
-SHOWN = ("running", "up_for_retry", "up_for_reschedule", "success", "failed", "upstream_failed", "skipped")
+SHOWN = ("running", "up_for_retry", "up_for_reschedule", "success", "failed")
 LOG_LINES = 30
 
 

@@ -1,0 +1,156 @@
+"""What every DAG must have, and what its tasks run: rendered commands equal their checked-in text."""
+
+from __future__ import annotations
+
+import ast
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+from airflow.providers.standard.operators.bash import BashOperator
+from airflow.sdk import DAG, TriggerRule
+
+from conf.settings import ROOT, load_settings
+from dags.job_tasks import FailOnLastingErrors, as_of_date, by_clock
+
+DAG_IDS = ("nightly_scoring", "credit_training", "market_indicators", "simulated_market", "rollback_publication")
+COMMANDS = Path(__file__).parent / "commands"
+
+
+def test_all_dags_are_read(dag_bag):
+    assert dag_bag.import_errors == {}
+    assert sorted(dag_bag.dags) == sorted(DAG_IDS)
+
+
+@pytest.mark.parametrize("dag_id", DAG_IDS)
+def test_dag_says_whose_it_is_and_what_it_does(dag_bag, dag_id):
+    dag = dag_bag.dags[dag_id]
+    assert dag.doc_md.startswith("# ")
+    assert dag.tags
+    assert not dag.catchup
+    assert dag.max_active_runs == 1
+    for task in dag.tasks:
+        assert task.owner != "airflow", task.task_id
+        assert task.doc_md, task.task_id
+        assert task.execution_timeout, task.task_id
+        assert task.on_failure_callback, task.task_id
+
+
+def rendered_commands(dag: DAG) -> str:
+    """What the DAG's tasks run for one as-of date, an option a line; paths of this machine are replaced."""
+    context = {
+        "params": {"as_of_date": "2011-06-30", "batch": "2011-06-30-0123456789ab"},
+        "dag_run": SimpleNamespace(data_interval_start=None, run_after=datetime(2026, 1, 2, tzinfo=UTC)),
+        **dag.user_defined_macros,
+    }
+    lines = []
+    for task in dag.topological_sort():
+        if not isinstance(task, SparkSubmitOperator | BashOperator):
+            continue
+        task.render_template_fields(context)
+        if isinstance(task, SparkSubmitOperator):
+            command, environment = task._get_hook()._build_spark_submit_command(task.application), task.env_vars
+        else:
+            command, environment = [task.bash_command], task.env or {}
+        lines += [f"# {task.task_id}", *(f"{name}={value}" for name, value in environment.items())]
+        lines += [part if part.startswith("-") else f"    {part}" for part in command]
+        lines.append("")
+    return "\n".join(lines).replace(str(load_settings().home), "<home>").replace(str(ROOT), "<project>")
+
+
+@pytest.mark.parametrize("dag_id", DAG_IDS)
+def test_commands_are_as_checked_in(dag_bag, dag_id):
+    rendered, path = rendered_commands(dag_bag.dags[dag_id]), COMMANDS / f"{dag_id}.txt"
+    assert rendered == path.read_text(), f"if this change is wanted, {path} becomes:\n{rendered}"
+
+
+def test_night_submits_at_most_five_spark_jobs(dag_bag):
+    tasks = dag_bag.dags["nightly_scoring"].tasks
+    assert [task.task_id for task in tasks if isinstance(task, SparkSubmitOperator)] == [
+        "ingest", "build_features", "score", "allocate", "publish",
+    ]
+    assert all(task.pool == "spark" for task in tasks if isinstance(task, SparkSubmitOperator))
+
+
+def test_night_asks_for_a_champion_first(dag_bag):
+    assert [task.task_id for task in dag_bag.dags["nightly_scoring"].roots] == ["check_champion"]
+
+
+def test_nothing_passes_a_job_or_a_gate(dag_bag):
+    # Both stand before the next job: the gate runs after a failed job too, to say why, and must not open the way then.
+    night = dag_bag.dags["nightly_scoring"]
+    for job, gate, after in (
+        ("ingest", "gate_silver", "build_features"),
+        ("build_features", "gate_features", "score"),
+        ("score", "gate_scores", "allocate"),
+        ("allocate", "gate_allocations", "publish"),
+    ):
+        assert night.get_task(gate).upstream_task_ids == {job}
+        assert night.get_task(gate).trigger_rule == TriggerRule.ONE_DONE
+        assert night.get_task(after).upstream_task_ids == {job, gate}
+        assert night.get_task(after).trigger_rule == TriggerRule.ALL_SUCCESS
+
+
+def test_training_needs_no_champion(dag_bag):
+    training = dag_bag.dags["credit_training"]
+    assert "check_champion" not in training.task_ids
+    assert "--training" in training.get_task("open_night").bash_command
+
+
+@pytest.mark.parametrize(
+    ("params", "interval_start", "expected"),
+    [
+        ({"as_of_date": "2011-06-30"}, None, "2011-06-30"),
+        # The night of 2 January, 02:00, scores the first.
+        ({}, datetime(2026, 1, 1, 2, tzinfo=UTC), "2026-01-01"),
+        # An asset or a hand started the run: no logical date, so the day before it was made.
+        ({"as_of_date": None}, None, "2026-01-04"),
+    ],
+)
+def test_as_of_date(params, interval_start, expected):
+    run = SimpleNamespace(data_interval_start=interval_start, run_after=datetime(2026, 1, 5, 9, tzinfo=UTC))
+    assert as_of_date(params, run) == expected
+
+
+def test_as_of_date_follows_the_time_zone_of_the_schedule(monkeypatch):
+    monkeypatch.setenv("MOSAIC_NIGHT__TIMEZONE", "Asia/Seoul")
+    # 02:00 in Seoul is 17:00 UTC the day before.
+    run = SimpleNamespace(data_interval_start=datetime(2026, 1, 1, 17, tzinfo=UTC), run_after=None)
+    assert as_of_date({}, run) == "2026-01-02"
+
+
+def test_as_of_date_must_be_a_date():
+    with pytest.raises(ValueError, match="Invalid isoformat"):
+        as_of_date({"as_of_date": "2026-01-01; rm -rf /"}, None)
+
+
+def test_schedule_can_be_manual():
+    assert by_clock("manual") is None
+    assert by_clock("0 2 * * *") is not None
+
+
+@pytest.mark.parametrize(
+    ("message", "action"),
+    [
+        ("spark_jobs.gates.GateFailed: loan: 3 rows", "fail"),
+        ("conf.source.SourceError: no column", "fail"),
+        ("java.net.ConnectException: Connection refused", "default"),
+        # A word about gates in a log is not the error itself.
+        ("GateFailed was not raised", "default"),
+    ],
+)
+def test_only_what_may_pass_is_tried_again(message, action):
+    assert FailOnLastingErrors().evaluate(RuntimeError(message), 1, 3).action.value == action
+
+
+def test_dags_import_no_job_code_beyond_conf():
+    for path in (ROOT / "dags").rglob("*.py"):
+        if path.name == "job.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            own = {name.split(".")[0] for name in names} & {"spark_jobs", "features", "models", "expectations", "serving"}
+            assert not own, f"{path} imports {own}"
