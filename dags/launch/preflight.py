@@ -5,6 +5,7 @@ Each thing that is missing is one line that says what to do; the exit code is 1 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -85,12 +86,20 @@ def folder_problem(variable: str) -> str | None:
     return f"{variable}={name} is empty: name the folder that holds the files" if is_empty else None
 
 
-def is_own_server(name: str, port: int) -> bool:
-    """Whether what listens is this market's own server: its process file names the port and the process lives."""
+def is_own_server(name: str) -> bool:
+    """Whether what listens may be this market's own: PostgreSQL's process file names the port and a living process;
+    the others live as long as their owner holds the market's lock."""
     if name == "postgres":
-        files = market().glob("postgres/**/postmaster.pid")
-        lines = [file.read_text().splitlines() for file in files]
-        return any(len(line) > 3 and line[3].strip() == str(port) and Path("/proc", line[0].strip()).exists() for line in lines)
+        lines = [file.read_text().splitlines() for file in market().glob("postgres/postmaster.pid")]
+        port = setting("ports__postgres")
+        return any(len(line) > 3 and line[3].strip() == port and Path("/proc", line[0].strip()).exists() for line in lines)
+    try:
+        with (market() / "servers.lock").open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
     return False
 
 
@@ -104,7 +113,7 @@ def port_problem(name: str) -> str | None:
         try:
             listener.bind(("127.0.0.1", port))
         except OSError:
-            if is_own_server(name, port):
+            if is_own_server(name):
                 return None
             return (
                 f"port {port} for {OWNERS[name]} is taken: stop what listens there (`ss -ltnp`)"
