@@ -1,0 +1,160 @@
+"""What the API answers, with an example of each. Amounts are decimals as text, rates fractions a year."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from decimal import Decimal
+
+from pydantic import BaseModel, ConfigDict
+
+_BATCH = "2011-06-30-5f0c2a9d1e77"
+
+
+def _example(**values: object) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [values]})
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    model_config = _example(status="ok")
+
+    status: str
+
+
+class Ready(BaseModel):
+    """The database answers and something is published."""
+
+    model_config = _example(status="ready", batch_id=_BATCH)
+
+    status: str
+    batch_id: str
+
+
+class Problem(BaseModel):
+    """What went wrong, in plain words."""
+
+    model_config = _example(detail=f"borrower b-17 is not in batch {_BATCH}")
+
+    detail: str
+
+
+class Score(BaseModel):
+    """A borrower's calibrated probability of default within horizon_months; risk_group 1 is the safest of 5."""
+
+    model_config = _example(
+        borrower_id="b-000042", borrower_type="person", as_of_date="2011-06-30", prob_default=0.0312,
+        horizon_months=12, score_points=641, risk_group=2, reason_codes=["high_card_utilisation"], model_version="3", batch_id=_BATCH,
+        data_contract_version="1.0",
+    )
+
+    borrower_id: str
+    borrower_type: str
+    as_of_date: date
+    prob_default: float
+    horizon_months: int
+    score_points: int
+    risk_group: int
+    reason_codes: list[str] | None
+    model_version: str
+    batch_id: str
+    data_contract_version: str
+
+
+class Valuation(BaseModel):
+    """An open listing over its whole term: expected_loss is a fraction of the amount, returns are a year's."""
+
+    model_config = _example(
+        loan_id="l-000007", as_of_date="2011-06-30", borrower_id="b-000042", identity_group_id="g-000042",
+        risk_group=2, grade="B", prob_default=0.0312, prob_default_lifetime=0.081, loss_given_default=0.9,
+        interest_rate=0.1099, term_months=36, remaining_amount="5000.00", expected_loss=0.045,
+        expected_net_return=0.061, duration_years=1.42, currency="USD", batch_id=_BATCH,
+    )
+
+    loan_id: str
+    as_of_date: date
+    borrower_id: str
+    identity_group_id: str
+    risk_group: int
+    grade: str | None
+    prob_default: float
+    prob_default_lifetime: float
+    loss_given_default: float
+    interest_rate: float
+    term_months: int
+    remaining_amount: Decimal
+    expected_loss: float
+    expected_net_return: float
+    duration_years: float
+    currency: str
+    batch_id: str
+
+
+class Holding(BaseModel):
+    """The part of an order that goes to one listing; weight is its share of the order's amount."""
+
+    loan_id: str
+    borrower_id: str
+    identity_group_id: str
+    risk_group: int
+    amount: Decimal
+    weight: float
+    expected_net_return: float
+
+
+class Portfolio(BaseModel):
+    """What an order gets. status: on_target, below_target or unfilled; message says why."""
+
+    model_config = _example(
+        order_id="o-000003", as_of_date="2011-06-30", investor_id="i-000003", amount="1000.00",
+        allocated_amount="975.00", unallocated_amount="25.00", target_return=0.09, expected_net_return=0.0621,
+        expected_loss=0.041, loan_count=1, status="below_target", binding_constraint="risk_group_cap",
+        message="the caps of the risk groups keep the expected return below the target", currency="USD", batch_id=_BATCH,
+        holdings=[{
+            "loan_id": "l-000007", "borrower_id": "b-000042", "identity_group_id": "g-000042", "risk_group": 2,
+            "amount": "975.00", "weight": 0.975, "expected_net_return": 0.0621,
+        }],
+    )
+
+    order_id: str
+    as_of_date: date
+    investor_id: str
+    amount: Decimal
+    allocated_amount: Decimal
+    unallocated_amount: Decimal
+    target_return: float
+    expected_net_return: float | None
+    expected_loss: float | None
+    loan_count: int
+    status: str
+    binding_constraint: str | None
+    message: str
+    currency: str
+    batch_id: str
+    holdings: list[Holding]
+
+
+class TableContent(BaseModel):
+    """Rows of a published table and the hash that was verified."""
+
+    rows: int
+    digest: str
+
+
+class Publication(BaseModel):
+    """Which batch is read, from what it was made, and since when."""
+
+    model_config = _example(
+        product="lending", batch_id=_BATCH, as_of_date="2011-06-30", data_contract_version="1.0",
+        published_at="2011-07-01T02:14:09Z",
+        manifest={"source": "simulated", "model_version": "3", "landed_files": {"loan/2011-06-30/part-0.csv": "9f86d0…"}},
+        content={"borrower_score": {"rows": 18234, "digest": "10481728812934"}},
+    )
+
+    product: str
+    batch_id: str
+    as_of_date: date
+    data_contract_version: str
+    published_at: datetime
+    manifest: dict[str, object]
+    content: dict[str, TableContent]

@@ -1,0 +1,172 @@
+"""Questions to the ``latest_`` views: a small pool of connections as mosaic_reader that outlives a server's restart."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import psycopg2
+from psycopg2.extensions import connection
+from psycopg2.extras import RealDictCursor
+
+PRODUCT = "lending"
+CONNECT_SECONDS = 3
+WAIT_SECONDS = 5
+STATEMENT_SECONDS = 5
+
+Answer = TypeVar("Answer")
+Row = dict[str, object]
+
+# Each question asks for the current batch in the same statement as for the row, so that "not there" has a batch too.
+_SCORE = """
+SELECT current.batch_id AS current_batch_id, current.as_of_date AS current_as_of_date, unscored.reason, score.*
+FROM publication.latest_publication current
+LEFT JOIN publication.latest_borrower_score score ON score.borrower_id = %(id)s
+LEFT JOIN publication.latest_unscored unscored ON unscored.borrower_id = %(id)s
+WHERE current.product = %(product)s
+"""
+_VALUATION = """
+SELECT current.batch_id AS current_batch_id, current.as_of_date AS current_as_of_date, valuation.*
+FROM publication.latest_publication current
+LEFT JOIN publication.latest_loan_valuation valuation ON valuation.loan_id = %(id)s
+WHERE current.product = %(product)s
+"""
+_SUMMARY = """
+SELECT current.batch_id AS current_batch_id, current.as_of_date AS current_as_of_date, summary.*
+FROM publication.latest_publication current
+LEFT JOIN publication.latest_allocation_summary summary ON summary.order_id = %(id)s
+WHERE current.product = %(product)s
+"""
+_HOLDINGS = """
+SELECT loan_id, borrower_id, identity_group_id, risk_group, amount, weight, expected_net_return
+FROM publication.latest_allocation WHERE order_id = %(id)s ORDER BY amount DESC, loan_id
+"""
+_PUBLICATION = "SELECT * FROM publication.latest_publication WHERE product = %(product)s"
+_CURRENT_BATCH = "SELECT batch_id FROM publication.latest_publication WHERE product = %(product)s"
+
+
+class DatabaseDown(RuntimeError):
+    """The publication database does not answer, or all connections are busy."""
+
+
+class NothingPublished(LookupError):
+    """No batch has been published yet."""
+
+
+class Reader:
+    """A pool of at most size read-only connections; a question that meets a dead one is asked again on a new one."""
+
+    def __init__(self, dsn: str, size: int) -> None:
+        self.dsn = dsn
+        # Places, not connections: None is a place where a connection has yet to be opened.
+        self._places: queue.LifoQueue[connection | None] = queue.LifoQueue()
+        for _ in range(size):
+            self._places.put(None)
+
+    def score(self, borrower_id: str) -> Row:
+        """The borrower's score, or why there is none, beside the current batch; score columns are null without one."""
+        return self._one(_SCORE, borrower_id)
+
+    def valuation(self, loan_id: str) -> Row:
+        """The listing's valuation beside the current batch; its columns are null without one."""
+        return self._one(_VALUATION, loan_id)
+
+    def portfolio(self, order_id: str) -> tuple[Row, list[Row]]:
+        """The order's summary beside the current batch, and its holdings, both from one snapshot."""
+
+        def read(session: connection) -> tuple[Row | None, list[Row]]:
+            with session.cursor() as cursor:
+                cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                cursor.execute(_SUMMARY, {"id": order_id, "product": PRODUCT})
+                summary = cursor.fetchone()
+                cursor.execute(_HOLDINGS, {"id": order_id})
+                holdings = cursor.fetchall()
+                cursor.execute("COMMIT")
+            return summary, holdings
+
+        summary, holdings = self._ask(read)
+        return _published(summary), holdings
+
+    def publication(self) -> Row:
+        """The current batch and its origin."""
+        return self._one(_PUBLICATION, "")
+
+    def current_batch(self) -> str:
+        """The current batch's name."""
+        return str(self._one(_CURRENT_BATCH, "")["batch_id"])
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        while not self._places.empty():
+            session = self._places.get()
+            if session:
+                session.close()
+
+    def _one(self, question: str, identifier: str) -> Row:
+        def read(session: connection) -> Row | None:
+            with session.cursor() as cursor:
+                cursor.execute(question, {"id": identifier, "product": PRODUCT})
+                return cursor.fetchone()
+
+        return _published(self._ask(read))
+
+    def _ask(self, read: Callable[[connection], Answer]) -> Answer:
+        """Raises DatabaseDown when the question cannot be answered on a fresh connection either."""
+        try:
+            with self._session() as session:
+                return read(session)
+        except (psycopg2.OperationalError, psycopg2.InterfaceError) as problem:
+            if isinstance(problem, psycopg2.extensions.QueryCanceledError):
+                raise DatabaseDown(f"the publication database took longer than {STATEMENT_SECONDS} s") from problem
+        # The server may have been restarted, so every idle connection is as dead as this one.
+        self._forget_idle()
+        try:
+            with self._session() as session:
+                return read(session)
+        except (psycopg2.OperationalError, psycopg2.InterfaceError) as problem:
+            raise DatabaseDown("the publication database does not answer") from problem
+
+    @contextmanager
+    def _session(self) -> Iterator[connection]:
+        try:
+            session = self._places.get(timeout=WAIT_SECONDS)
+        except queue.Empty:
+            raise DatabaseDown("all connections to the publication database are busy") from None
+        try:
+            session = session or self._connect()
+            yield session
+        except BaseException:
+            if session:
+                session.close()
+            session = None
+            raise
+        finally:
+            self._places.put(session)
+
+    def _connect(self) -> connection:
+        session = psycopg2.connect(
+            self.dsn, connect_timeout=CONNECT_SECONDS, application_name="mosaic api", cursor_factory=RealDictCursor,
+            options=f"-c default_transaction_read_only=on -c statement_timeout={STATEMENT_SECONDS}s",
+        )
+        session.autocommit = True
+        return session
+
+    def _forget_idle(self) -> None:
+        idle = []
+        while True:
+            try:
+                idle.append(self._places.get_nowait())
+            except queue.Empty:
+                break
+        for session in idle:
+            if session:
+                session.close()
+            self._places.put(None)
+
+
+def _published(row: Row | None) -> Row:
+    if row is None:
+        raise NothingPublished("nothing has been published yet: the first night has not ended")
+    return row

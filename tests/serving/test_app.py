@@ -1,0 +1,181 @@
+"""The API over a real server: right answers, plain refusals, and no answer of a batch that is gone."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from datetime import timedelta
+
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+from conf.settings import ROOT
+from serving import reader as reader_module
+from serving.app import create_app
+from serving.reader import Reader
+from spark_jobs.database_server import start_server, stop_server
+from spark_jobs.publication import rollback
+from tests.published_night import DAY, make_batch, publish
+
+TOMORROW = DAY + timedelta(days=1)
+
+
+@pytest.fixture
+def published(empty_market):
+    """A market whose first night is published."""
+    publish(empty_market, make_batch(DAY))
+    return empty_market
+
+
+@pytest.fixture
+def client(published):
+    with TestClient(create_app(published)) as client:
+        until(lambda: client.app.state.current.batch_id == make_batch(DAY).batch_id)
+        yield client
+
+
+def until(condition, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.02)
+
+
+def test_a_score_is_told_with_its_batch_and_contract(client):
+    answer = client.get("/v1/borrowers/b2/score")
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "borrower_id": "b2", "borrower_type": "person", "as_of_date": "2020-01-01", "prob_default": 0.2,
+        "horizon_months": 12, "score_points": 600, "risk_group": 1, "reason_codes": None,
+        "model_version": make_batch(DAY).batch_id, "batch_id": make_batch(DAY).batch_id, "data_contract_version": "1.0",
+    }
+
+
+def test_a_portfolio_is_told_with_its_holdings_to_the_cent(client):
+    answer = client.get("/v1/orders/o1/portfolio").json()
+    assert (answer["allocated_amount"], answer["unallocated_amount"]) == ("25.00", "475.00")
+    assert (answer["status"], answer["binding_constraint"]) == ("below_target", "listings")
+    assert answer["holdings"] == [
+        {
+            "loan_id": "l1", "borrower_id": "b0", "identity_group_id": "g0", "risk_group": 1, "amount": "25.00",
+            "weight": 0.05, "expected_net_return": 0.07,
+        }
+    ]
+
+
+def test_a_valuation_is_told(client):
+    answer = client.get("/v1/loans/l1/valuation").json()
+    assert (answer["remaining_amount"], answer["grade"], answer["prob_default_lifetime"]) == ("1000.00", "A", 0.05)
+
+
+def test_the_publication_is_told_with_its_origin(client):
+    answer = client.get("/v1/publication").json()
+    assert (answer["batch_id"], answer["as_of_date"]) == (make_batch(DAY).batch_id, "2020-01-01")
+    assert answer["manifest"] == dict(make_batch(DAY).manifest)
+    assert answer["content"]["borrower_score"]["rows"] == 3
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/v1/borrowers/nobody/score", "borrower nobody is not in the published batch 2020-01-01-"),
+        ("/v1/borrowers/thin/score", "borrower thin has no score: too_thin"),
+        ("/v1/orders/o9/portfolio", "order o9 is not in the published batch"),
+        ("/v1/loans/' OR '1'='1/valuation", "loan ' OR '1'='1 is not in the published batch"),
+    ],
+)
+def test_what_is_not_there_is_404_in_words(client, path, words):
+    for _ in range(2):  # once from the database, once from the cache
+        answer = client.get(path)
+        assert answer.status_code == 404
+        assert words in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("identifier", ["x" * 201, "a%00b", "a%0Ab"])
+def test_what_is_no_identifier_is_422_in_words(client, identifier):
+    answer = client.get(f"/v1/borrowers/{identifier}/score")
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("borrower_id: String should")
+
+
+def test_answers_are_kept_until_the_publication_moves(client, published, monkeypatch):
+    asked = []
+    ask = Reader.score
+    monkeypatch.setattr(reader_module.Reader, "score", lambda self, who: asked.append(who) or ask(self, who))
+    first = client.get("/v1/borrowers/b1/score")
+    assert client.get("/v1/borrowers/b1/score").content == first.content
+    assert asked == ["b1"]
+
+    publish(published, make_batch(TOMORROW))
+    until(lambda: client.app.state.current.batch_id == make_batch(TOMORROW).batch_id, seconds=3)
+    assert client.get("/v1/borrowers/b1/score").json()["as_of_date"] == "2020-01-02"
+    assert asked == ["b1", "b1"]
+
+    rollback(published, make_batch(DAY).batch_id)
+    until(lambda: client.app.state.current.batch_id == make_batch(DAY).batch_id, seconds=3)
+    assert client.get("/v1/borrowers/b1/score").content == first.content
+    assert asked == ["b1", "b1"]
+
+
+def test_nothing_published_is_503(empty_market):
+    with TestClient(create_app(empty_market)) as client:
+        assert client.get("/health").json() == {"status": "ok"}
+        for path in ("/ready", "/v1/publication", "/v1/borrowers/b1/score", "/v1/orders/o1/portfolio"):
+            answer = client.get(path)
+            assert answer.status_code == 503
+            assert "nothing has been published yet" in answer.json()["detail"]
+
+
+def test_a_restarted_server_is_met_again(client, published, database):
+    assert client.get("/ready").json() == {"status": "ready", "batch_id": make_batch(DAY).batch_id}
+    stop_server(database)
+    try:
+        until(lambda: client.app.state.current.batch_id is None)
+        answer = client.get("/v1/borrowers/b1/score")
+        assert (answer.status_code, answer.json()) == (503, {"detail": "the publication database does not answer"})
+        assert client.get("/ready").status_code == 503
+        assert client.get("/health").status_code == 200
+    finally:
+        start_server(database)
+    assert client.get("/v1/borrowers/b1/score").status_code == 200
+    until(lambda: client.app.state.current.batch_id == make_batch(DAY).batch_id)
+
+
+def test_an_api_key_is_asked_for_where_one_is_set(published):
+    guarded = published.model_copy(update={"api_key": SecretStr("let me in")})
+    with TestClient(create_app(guarded)) as client:
+        for headers in ({}, {"X-API-Key": "wrong"}, {"X-API-Key": ""}):
+            answer = client.get("/v1/borrowers/b1/score", headers=headers)
+            assert (answer.status_code, answer.json()) == (401, {"detail": "send the API key in the header X-API-Key"})
+        assert client.get("/v1/borrowers/b1/score", headers={"X-API-Key": "let me in"}).status_code == 200
+        assert client.get("/ready").status_code == 200
+
+
+def test_redis_being_away_costs_no_answer(published):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        nobody_there = SecretStr(f"redis://127.0.0.1:{probe.getsockname()[1]}/0")
+    with TestClient(create_app(published.model_copy(update={"redis_url": nobody_there}))) as client:
+        until(lambda: client.app.state.current.batch_id)
+        assert client.get("/v1/borrowers/b1/score").status_code == 200
+
+
+def test_every_look_up_has_an_example_in_its_documentation(client):
+    described = client.get("/openapi.json").json()
+    for name in ("Score", "Portfolio", "Valuation", "Publication", "Problem"):
+        schema = described["components"]["schemas"][name]
+        assert set(schema["examples"][0]) == set(schema["properties"]), name
+    assert {"401", "404", "422", "503"} <= set(described["paths"]["/v1/borrowers/{borrower_id}/score"]["get"]["responses"])
+
+
+def test_the_process_imports_conf_only():
+    heavy = ("pyspark", "tensorflow", "delta", "mlflow", "pandas", "numpy", "spark_jobs", "models", "features", "expectations")
+    code = (
+        "import sys, serving.app, serving.__main__\n"
+        f"print([name for name in {heavy!r} if name in sys.modules])"
+    )
+    asked = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert asked.stdout.strip() == "[]"
