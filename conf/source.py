@@ -111,7 +111,7 @@ class LandedFile(_Model):
 
 
 class Of(_Model):
-    """An argument that is the value of another column of the same mapping, before that column's own function."""
+    """An argument that is the value of another column of the same mapping: after its function, if that stands above."""
 
     of: str
 

@@ -112,11 +112,19 @@ def _sha256(path: Path) -> str:
         raise LandingError(f"cannot read {path}: {error.strerror}") from error
 
 
-def order_files(settings: Settings, source: Source, night: Night) -> dict[str, Path]:
-    """The order files of a night; orders go to PostgreSQL, not to bronze."""
+def order_files(lake: Lake, source: Source, night: Night) -> list[tuple[Landed, Path]]:
+    """The order files of a night that have not been loaded yet; orders go to PostgreSQL, not to bronze."""
     if source.orders is None:
-        return {}
-    return _knowable(settings, source, source.orders.from_file, night.as_of_date)
+        return []
+    kind = source.orders.from_file
+    files = _knowable(lake.settings, source, kind, night.as_of_date)
+    plan = _plan(lake, kind, _of_night(files, night), [event for event in _events(lake) if event.kind == kind], night.batch_id)
+    return [(landed, files[landed.path]) for landed in plan.fresh]
+
+
+def _of_night(files: dict[str, Path], night: Night) -> dict[str, str]:
+    """The digests of those files that the night was opened with; a file that landed since waits for the next night."""
+    return {path: night.landed_files[path] for path in files if path in night.landed_files}
 
 
 def bronze_path(settings: Settings, kind: str) -> str:
@@ -139,13 +147,12 @@ def land_files(lake: Lake, source: Source, night: Night) -> tuple[list[Landed], 
         raise LandingError(f"{gone[0]} was there when the night {night.batch_id} was opened, and is gone: open the night again")
     events = _events(lake)
     plans = {
-        kind: _plan(lake, kind, {path: night.landed_files[path] for path in found[kind] if path in night.landed_files},
-                    [event for event in events if event.kind == kind], night.batch_id)
+        kind: _plan(lake, kind, _of_night(found[kind], night), [event for event in events if event.kind == kind], night.batch_id)
         for kind in kinds
     }
     fresh = [file for plan in plans.values() for file in plan.fresh]
     if fresh:
-        columns = {kind: _checked_columns(source, kind, [found[kind][file.path] for file in plan.fresh]) for kind, plan in plans.items()}
+        columns = {kind: checked_columns(source, kind, [found[kind][file.path] for file in plan.fresh]) for kind, plan in plans.items()}
         _write_events(lake, "landing", fresh)
         # A commit is mostly waiting for one driver thread: kinds land side by side.
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
@@ -221,7 +228,7 @@ def _write_events(lake: Lake, event: str, files: list[Landed]) -> None:
     lake.append(LANDED_FILE, lake.spark.createDataFrame(rows, LANDED_FILE.ddl))
 
 
-def _checked_columns(source: Source, kind: str, paths: list[Path]) -> list[list[str]]:
+def checked_columns(source: Source, kind: str, paths: list[Path]) -> list[list[str]]:
     """The columns of each file.
 
     Raises LandingError where a column is missing that the mapping asks for, naming file, column and mapping line.
@@ -245,9 +252,9 @@ def read_columns(path: Path, written: Csv) -> list[str]:
     """
     if not written.header:
         return list(written.column_names)
-    with _readable(path, written):
+    with readable(path, written):
         opened = gzip.open if path.suffix == ".gz" else open
-        with opened(path, "rb") as stream, io.TextIOWrapper(stream, _encoding(written), newline="") as text:
+        with opened(path, "rb") as stream, io.TextIOWrapper(stream, text_encoding(written), newline="") as text:
             quoting = {"quotechar": written.quote} if written.quote else {"quoting": csv.QUOTE_NONE}
             names = next(csv.reader(text, delimiter=written.delimiter, **quoting), [])
     if not names:
@@ -255,13 +262,13 @@ def read_columns(path: Path, written: Csv) -> list[str]:
     return names
 
 
-def _encoding(written: Csv) -> str:
+def text_encoding(written: Csv) -> str:
     """The file's encoding; a byte order mark before UTF-8 is not part of the first column's name."""
     return "utf-8-sig" if codecs.lookup(written.encoding).name == "utf-8" else written.encoding
 
 
 @contextmanager
-def _readable(path: Path, written: Csv) -> Iterator[None]:
+def readable(path: Path, written: Csv) -> Iterator[None]:
     """Turns what can go wrong while reading a file into a LandingError that names it."""
     try:
         yield
@@ -327,7 +334,7 @@ def read_rows(
 
     rows, ended, digest = 0, False, hashlib.sha256()
     taken: set[int] = set()
-    with _readable(file, written), file.open("rb") as raw:
+    with readable(file, written), file.open("rb") as raw:
         stream = _Chunks(_text_chunks(raw, digest, file.suffix == ".gz", written, len(columns)))
         reader = pa.csv.open_csv(
             pa.PythonFile(stream, mode="r"),
@@ -375,7 +382,7 @@ def _record_batch(
 
 def _text_chunks(raw: BinaryIO, digest: hashlib._Hash, is_gzip: bool, written: Csv, width: int) -> Iterator[bytes]:
     """A file as UTF-8, unpacked, in pieces, with one row of end marks behind its last; digest sees its own bytes."""
-    decoder = codecs.getincrementaldecoder(_encoding(written))("strict")
+    decoder = codecs.getincrementaldecoder(text_encoding(written))("strict")
     hashed = _Hashed(raw, digest)
     source = gzip.GzipFile(fileobj=hashed, mode="rb") if is_gzip else hashed
     while chunk := source.read(_CHUNK_BYTES):

@@ -98,7 +98,9 @@ def build_typed(source: Source, table: Table, number: int, raw: DataFrame) -> Da
             filled["known_from"] = F.col("landed_on")
         if "currency" in table.columns and "currency" not in mapping.columns:
             filled["currency"] = F.lit(source.currency)
-    return plain.withColumns(derived | filled)
+    for column, value in derived.items():
+        plain = plain.withColumn(column, value)
+    return plain.withColumns(filled)
 
 
 def _taken(condition, null_values: tuple[str, ...]) -> Column:
@@ -111,7 +113,8 @@ def _value(
 ) -> tuple[Column, list[tuple[str, Column]]]:
     """A column's value before its function, and the rules that its text can break, each with when it does."""
     parse = source.parse_of(table.name, column, spec)
-    to_type = table.types.get(column, _TYPES[parse])
+    # A column with another way of parsing than its type is brought there by its function.
+    to_type = table.types.get(column, _TYPES[parse]) if spec.parse is None else _TYPES[parse]
     if spec.column is None:
         constant = F.lit(None if spec.constant is None else str(spec.constant))
         return constant.cast(to_type), []
@@ -128,8 +131,8 @@ def _value(
         rules.append((f"parse:{column}", readable.isNotNull() & value.isNull()))
     if spec.default is not None:
         value = F.when(text.isNull(), F.lit(_code_text(spec.default)).cast(to_type)).otherwise(value)
-    elif spec.required or (column in table.required and spec.function is None):
-        rules.append((f"required:{column}", text.isNull() if spec.codes is None else readable.isNull() & (text.isNull() | text.isin(*spec.codes))))
+    elif spec.required:
+        rules.append((f"required:{column}", text.isNull()))
     return value, rules
 
 
@@ -277,7 +280,7 @@ def build_quarantine(broken: DataFrame, raw: Mapping[str, DataFrame], table: Tab
         for frame in raw.values()
     ]
     return (
-        reduce(DataFrame.unionByName, landed).join(F.broadcast(rows), list(_ORIGIN), "inner")
+        reduce(DataFrame.unionByName, landed).join(rows, list(_ORIGIN), "inner")
         .withColumns({"table_name": F.lit(table.name), "batch_id": F.lit(batch_id)})
         .select(*QUARANTINE.columns)
     )

@@ -105,6 +105,16 @@ def empty_market(database: Settings, settings: Settings) -> Settings:
     return market
 
 
+@pytest.fixture
+def gates_without_database(monkeypatch) -> list:
+    """Gates record in Delta only; what they would have sent to PostgreSQL is in the list."""
+    from spark_jobs import gates
+
+    sent: list = []
+    monkeypatch.setattr(gates, "publish_results", lambda settings, results: sent.extend(results))
+    return sent
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real data beside the project.

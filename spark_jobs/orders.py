@@ -1,0 +1,183 @@
+"""Investors' orders: from files into intake, from intake into silver; a bad one is refused and hurts no other."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from psycopg2.extras import execute_values
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from conf.settings import Settings
+from conf.source import Orders, Source
+from conf.tables import INVESTOR_ORDER
+from spark_jobs.database import connect
+from spark_jobs.lake import Lake
+from spark_jobs.landing import Landed, checked_columns, readable, text_encoding
+
+_INTAKE_COLUMNS = ("order_id", "investor_id", "amount", "currency", "target_return", "placed_at", "status")
+_INTAKE_SCHEMA = ", ".join(f"{column} STRING" for column in _INTAKE_COLUMNS)
+# Nobody means more than half their money back within a year as a return on loans.
+MAX_TARGET_RETURN = 0.5
+_PAGE_ROWS = 1000
+
+
+def load_order_files(settings: Settings, source: Source, files: list[tuple[Landed, Path]], as_of_date: date) -> None:
+    """Insert the orders of CSV files into intake.investor_order; an order that is there stays as it is.
+
+    An order without a time counts as placed when its file landed. One whose time cannot be read, or without an id,
+    is refused at once. Read as a stream. Raises LandingError for a file that cannot be read.
+    """
+    for landed, path in files:
+        day = source.files[landed.kind].day(landed.path) or as_of_date
+        landed_at = datetime.combine(day, time.min, ZoneInfo(source.timezone))
+        refusals: list[tuple[str, list[str]]] = []
+        with closing(connect(settings, "intake")) as session, session, session.cursor() as cursor:
+            execute_values(
+                cursor,
+                f"INSERT INTO intake.investor_order ({', '.join(_INTAKE_COLUMNS)}) VALUES %s ON CONFLICT (order_id) DO NOTHING",
+                _order_rows(source, landed, path, landed_at, refusals),
+                page_size=_PAGE_ROWS,
+            )
+        refuse(settings, refusals)
+
+
+def _order_rows(
+    source: Source, landed: Landed, path: Path, landed_at: datetime, refusals: list[tuple[str, list[str]]]
+) -> Iterator[tuple[str | datetime | None, ...]]:
+    orders: Orders = source.orders
+    written = source.files[landed.kind].csv
+    (names,) = checked_columns(source, landed.kind, [path])
+    opened = gzip.open if path.suffix == ".gz" else open
+    with readable(path, written), opened(path, "rb") as stream:
+        rows = csv.DictReader(
+            io.TextIOWrapper(stream, text_encoding(written), newline=""), fieldnames=names, delimiter=written.delimiter,
+            quotechar=written.quote or None, restval="",
+        )
+        if written.header:
+            next(rows, None)
+        for number, row in enumerate(rows, 1):
+            order = {field: (row[column] or "").strip() or None for field, column in orders.columns.items()}
+            # An order that names itself by nothing is known by its place.
+            order_id = order["order_id"] or f"{landed.path}:{number}"
+            placed_at, broken = _placed_at(order.get("placed_at"), landed_at)
+            reasons = [*broken, *([] if order["order_id"] else ["no order id"])]
+            if reasons:
+                refusals.append((order_id, reasons))
+            yield order_id, order["investor_id"], order["amount"], order.get("currency"), order["target_return"], placed_at, "open"
+
+
+def _placed_at(text: str | None, landed_at: datetime) -> tuple[datetime, list[str]]:
+    """When an order was placed, and what is wrong with the text; a time without zone is in the source's zone."""
+    if text is None:
+        return landed_at, []
+    try:
+        placed = datetime.fromisoformat(text)
+    except ValueError:
+        return landed_at, [f"placed_at {text} is not a time"]
+    return (placed if placed.tzinfo else placed.replace(tzinfo=landed_at.tzinfo)), []
+
+
+def refuse(settings: Settings, refusals: Iterator[tuple[str, list[str]]] | list[tuple[str, list[str]]]) -> None:
+    """Write refused orders with their reasons; the first refusal of an order stands."""
+    with closing(connect(settings, "publisher")) as session, session, session.cursor() as cursor:
+        execute_values(
+            cursor,
+            "INSERT INTO intake.order_refusal (order_id, reasons) VALUES %s ON CONFLICT (order_id) DO NOTHING",
+            refusals,
+            page_size=_PAGE_ROWS,
+        )
+
+
+def ingest_orders(lake: Lake, source: Source, as_of_date: date) -> None:
+    """Take the orders placed by the end of the as-of date from intake into silver, once each; refuse the bad ones."""
+    file = lake.settings.market / "exchange" / f"investor_order_{as_of_date}.csv"
+    _copy_intake(lake.settings, file, datetime.combine(as_of_date + timedelta(days=1), time.min, ZoneInfo(source.timezone)))
+    placed = lake.spark.read.csv(str(file), schema=_INTAKE_SCHEMA, header=True, multiLine=True, escape='"', mode="FAILFAST")
+    lake.create(INVESTOR_ORDER)
+    known = lake.read(INVESTOR_ORDER).select("order_id")
+    judged = with_refusal_reasons(placed.join(known, "order_id", "left_anti"), source.currency)
+    judged.persist()
+    refuse(lake.settings, (
+        (row["order_id"], list(row["reasons"]))
+        for row in judged.where(F.size("reasons") > 0).select("order_id", "reasons").toLocalIterator()
+    ))
+    lake.append(INVESTOR_ORDER, build_orders(judged.where(F.size("reasons") == 0), source.currency, source.timezone))
+    judged.unpersist()
+    file.unlink()
+
+
+def _copy_intake(settings: Settings, file: Path, placed_before: datetime) -> None:
+    """Copy orders that have not been refused to a CSV file, by PostgreSQL's COPY: never through this process's memory."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with closing(connect(settings, "publisher")) as session, session, session.cursor() as cursor, file.open("wb") as target:
+        columns = ", ".join("placed_at AT TIME ZONE 'UTC' AS placed_at" if column == "placed_at" else column for column in _INTAKE_COLUMNS)
+        query = cursor.mogrify(
+            f"SELECT {columns} FROM intake.investor_order WHERE coalesce(placed_at, '-infinity') < %s "
+            "AND NOT EXISTS (SELECT FROM intake.order_refusal WHERE order_refusal.order_id = investor_order.order_id) "
+            "ORDER BY order_id",
+            (placed_before.astimezone(UTC),),
+        ).decode()
+        cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT csv, HEADER)", target)
+
+
+def with_refusal_reasons(orders: DataFrame, market_currency: str) -> DataFrame:
+    """Orders with reasons: why each is refused, empty for a good one. Amount and target return are all that is required."""
+    amount, target = _number("amount"), _number("target_return")
+    reasons = F.array(
+        F.when(_text("amount").isNull(), "no amount"),
+        F.when(_text("amount").isNotNull() & amount.isNull(), F.concat(F.lit("amount is no number: "), F.col("amount"))),
+        F.when(amount <= 0, F.concat(F.lit("amount is not positive: "), F.col("amount"))),
+        F.when(amount != F.round(amount, 2), F.concat(F.lit("amount has parts of a cent: "), F.col("amount"))),
+        F.when(amount >= 1e15, F.concat(F.lit("amount is absurd: "), F.col("amount"))),
+        F.when(_text("target_return").isNull(), "no target return"),
+        F.when(_text("target_return").isNotNull() & target.isNull(), F.concat(F.lit("target return is no number: "), F.col("target_return"))),
+        F.when(
+            ~target.between(0, MAX_TARGET_RETURN),
+            F.concat(F.lit(f"target return is a fraction a year between 0 and {MAX_TARGET_RETURN}, not "), F.col("target_return")),
+        ),
+        F.when(
+            _text("currency") != market_currency,
+            F.concat(F.lit("unknown currency "), F.col("currency"), F.lit(f": this market's is {market_currency}")),
+        ),
+        F.when(~F.coalesce(_text("status"), F.lit("open")).isin("open", "filled", "cancelled"), F.concat(F.lit("unknown status "), F.col("status"))),
+        F.when(_text("placed_at").isNull(), "no time of placing"),
+    )
+    return orders.withColumn("reasons", F.array_compact(reasons))
+
+
+def _text(column: str) -> Column:
+    text = F.trim(F.col(column))
+    return F.when(text != "", text)
+
+
+def _number(column: str) -> Column:
+    return _text(column).try_cast("decimal(38,6)")
+
+
+def build_orders(orders: DataFrame, market_currency: str, timezone: str) -> DataFrame:
+    """silver.investor_order from good orders; known from the day of placing in the market's time zone.
+
+    An order without an investor is an investor of its own; one without a currency is in the market's.
+    """
+    placed_at = F.to_timestamp("placed_at")
+    return orders.select(
+        "order_id",
+        F.coalesce(_text("investor_id"), F.col("order_id")).alias("investor_id"),
+        _number("amount").cast("decimal(18,2)").alias("amount"),
+        F.coalesce(_text("currency"), F.lit(market_currency)).alias("currency"),
+        _number("target_return").cast("double").alias("target_return"),
+        placed_at.alias("placed_at"),
+        F.coalesce(_text("status"), F.lit("open")).alias("status"),
+        F.from_utc_timestamp(placed_at, timezone).cast("date").alias("known_from"),
+        F.lit("intake.investor_order").alias("source_file"),
+        # A database row has no number; its order_id finds it.
+        F.lit(0).cast("bigint").alias("row_number"),
+    )
