@@ -42,7 +42,8 @@ class Lake:
         if self.exists(table):
             return
         partitioning = f"PARTITIONED BY ({table.partition_by})" if table.partition_by else ""
-        checks = {f"delta.constraints.{rule.name}": rule.sql for rule in row_rules(table)}
+        # Delta takes a null for a violation; a rule that cannot be told holds.
+        checks = {f"delta.constraints.{rule.name}": f"coalesce({rule.sql}, true)" for rule in row_rules(table)}
         properties = ", ".join(f"'{name}' = \"{sql}\"" for name, sql in checks.items())
         self.spark.sql(
             f"CREATE TABLE IF NOT EXISTS delta.`{self.path(table)}` ({table.ddl}) USING delta {partitioning}"
