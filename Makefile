@@ -38,7 +38,7 @@ help: ## list the targets
 setup: ## everything that the other targets need: uv, both environments, pinned jars
 	@$(MAKE) preflight
 	@$(MAKE) -s .venv/jobs/.synced .venv/airflow/.synced
-	@$(environment) PATH="$(CURDIR)/.venv/jobs/bin:$$PATH" $(JOBS) -m dags.launch.jars
+	@$(environment) PATH="$(CURDIR)/.venv/jobs/bin:$$PATH" $(JOBS) -m dags.launch.jars && $(JOBS) -m dags.launch.packages
 
 run: ## raw files through Airflow to published scores and allocations; again: the next night
 	@$(MAKE) preflight PORTS='postgres airflow'

@@ -49,9 +49,9 @@ def airflow_dsn(settings: Settings) -> str:
     On a given server the database is called <database>_airflow, as several markets may share that server.
     Raises NoPassword before set-up has made the role.
     """
-    password = _passwords(settings).get("MOSAIC_AIRFLOW_PASSWORD")
+    password = os.environ.get("MOSAIC_AIRFLOW_PASSWORD") or _passwords(settings).get("MOSAIC_AIRFLOW_PASSWORD")
     if not password:
-        raise NoPassword(f"no password for Airflow's database: run `make setup SOURCE={settings.source}`")
+        raise NoPassword(f"no password for Airflow's database: set MOSAIC_AIRFLOW_PASSWORD or run `make setup SOURCE={settings.source}`")
     parts = urlsplit(admin_dsn(settings))
     host = parts.netloc.rpartition("@")[2]
     name = airflow_database(settings)

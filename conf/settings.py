@@ -260,7 +260,7 @@ def load_settings(**overrides: object) -> Settings:
     Raises pydantic.ValidationError, naming the key, for an unknown key or a value of the wrong type.
     """
     known = {f"MOSAIC_{name.upper()}" for name in Settings.model_fields}
-    passwords = {f"MOSAIC_{role.upper()}_PASSWORD" for role in ("owner", "publisher", "reader", "intake")}
+    passwords = {f"MOSAIC_{role.upper()}_PASSWORD" for role in ("owner", "publisher", "reader", "intake", "airflow")}
     for name in os.environ:
         if name.startswith("MOSAIC_") and name.split("__")[0] not in known | passwords:
             raise ValueError(f"unknown setting {name} in the environment; .env.example lists every setting")
