@@ -6,16 +6,19 @@ No outcome is used here, so one preparation serves every fold.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import Literal
 
+import numpy as np
+import pandas as pd
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from conf.features import Feature
 
-# Percentiles are exact, hence over a bounded sample; a hash of the keys draws the same rows on every machine.
-SAMPLE_ROWS = 200_000
+# Quantiles are exact and found in one task; a hash of the keys draws the same rows on every machine.
+SAMPLE_ROWS = 100_000
 LOW_SHARE, HIGH_SHARE = 0.005, 0.995
 
 
@@ -24,11 +27,12 @@ class Spread:
     """How one feature lies in the training rows, in the feature's own unit.
 
     fill replaces a null; low and high clip outliers; mean and scale are those of the filled and clipped values, scale
-    being 1 for a constant. has_nulls: an indicator column stands beside the filled value.
+    being 1 for a constant. nulls_like: the first feature that is null in the same rows as this one, itself perhaps;
+    None where no value is null. Features with the same nulls share one indicator column.
     """
 
     fill: float
-    has_nulls: bool
+    nulls_like: str | None
     low: float
     high: float
     mean: float
@@ -56,15 +60,16 @@ class Preparation:
         return (clipped - F.lit(spread.mean)) / F.lit(spread.scale)
 
     def indicators(self, names: Iterable[str]) -> list[Column]:
-        """For each name with nulls among the training rows, 1 where it is null and 0 elsewhere."""
-        return [F.col(name).isNull().cast("double") for name in names if self.spreads[name].has_nulls]
+        """For each set of names that are null together, 1 where they are null and 0 elsewhere."""
+        patterns = {self.spreads[name].nulls_like: name for name in reversed(list(names))}
+        return [F.col(name).isNull().cast("double") for like, name in reversed(patterns.items()) if like is not None]
 
-    def to_json(self) -> dict[str, dict[str, float | bool]]:
+    def to_json(self) -> dict[str, dict[str, float | str | None]]:
         """The spreads as plain values."""
         return {name: asdict(spread) for name, spread in self.spreads.items()}
 
     @classmethod
-    def from_json(cls, values: dict[str, dict[str, float | bool]]) -> Preparation:
+    def from_json(cls, values: dict[str, dict[str, float | str | None]]) -> Preparation:
         """The inverse of ``to_json``."""
         return cls({name: Spread(**spread) for name, spread in values.items()})
 
@@ -77,46 +82,39 @@ def hash_share(keys: Sequence[str], rows: int, limit: int) -> Column:
 
 
 def fit_preparation(frame: DataFrame, features: Sequence[Feature], keys: Sequence[str], rows: int) -> Preparation:
-    """The preparation of the features for a training frame of so many rows; two aggregations over a bounded sample.
+    """The preparation of the features for a training frame of so many rows, learnt on a bounded sample in one task.
 
     A declared fill of "median" is the median of the known values in the sample.
     """
-    sample = frame.where(hash_share(keys, rows, SAMPLE_ROWS))
-    shares = F.array(F.lit(LOW_SHARE), F.lit(0.5), F.lit(HIGH_SHARE))
-    counts = [F.count(feature.name).alias(f"known_{feature.name}") for feature in features]
-    percentiles = [F.percentile(feature.name, shares).alias(f"at_{feature.name}") for feature in features]
-    first = sample.agg(F.count("*").alias("rows"), *counts, *percentiles).first()
-    known = [feature for feature in features if first[f"known_{feature.name}"] > 0]
-    if not known:
-        return Preparation({})
+    fills = {feature.name: feature.fill for feature in features}
 
-    unscaled = {}
-    for feature in known:
-        low, median, high = first[f"at_{feature.name}"]
-        fill = median if feature.fill == "median" else float(feature.fill)
-        has_nulls = first[f"known_{feature.name}"] < first["rows"]
-        # A fill outside the range of the known values is kept as it is: it was declared for a reason.
-        low, high = (min(low, fill), max(high, fill)) if has_nulls else (low, high)
-        unscaled[feature.name] = Spread(fill, has_nulls, low, high, 0.0, 1.0)
-    clipped = Preparation(unscaled)
-    moments = [
-        moment(clipped.standardised(name)).alias(f"{moment.__name__}_{name}")
-        for name in unscaled
-        for moment in (F.avg, F.stddev_pop)
-    ]
-    second = sample.agg(*moments).first()
-    return Preparation(
-        {
-            name: Spread(
-                spread.fill, spread.has_nulls, spread.low, spread.high,
-                _rounded(second[f"avg_{name}"]), _rounded(second[f"stddev_pop_{name}"]) or 1.0,
-            )
-            for name, spread in unscaled.items()
-        }
-    )
+    def learn(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        sample = pd.concat(batches, ignore_index=True).sort_values(list(keys), ignore_index=True)
+        first_with: dict[bytes, str] = {}
+        for name, fill in fills.items():
+            values = sample[name].to_numpy(dtype="float64")
+            missing = np.isnan(values)
+            like = first_with.setdefault(np.packbits(missing).tobytes(), name) if missing.any() else None
+            if not missing.all():
+                yield pd.DataFrame([{"name": name, **asdict(spread_of(values, fill, like))}])
+
+    sample = frame.where(hash_share(keys, rows, SAMPLE_ROWS)).select(*keys, *fills)
+    learnt = sample.repartition(1).mapInPandas(learn, _SPREADS).collect()
+    return Preparation({row["name"]: Spread(**{key: row[key] for key in Spread.__annotations__}) for row in learnt})
 
 
-def _rounded(value: float) -> float:
-    """Twelve significant digits: partial sums arrive in any order, and their last bits must not reach a model."""
-    rounded = float(f"{value:.12g}")
-    return 0.0 if abs(rounded) < 1e-12 else rounded
+_SPREADS = "name string, fill double, nulls_like string, low double, high double, mean double, scale double"
+
+
+def spread_of(values: np.ndarray, declared_fill: float | Literal["median"], nulls_like: str | None) -> Spread:
+    """The spread of one feature's values (rows,), nan where null; at least one is known."""
+    known = values[~np.isnan(values)]
+    low, median, high = (float(value) for value in np.quantile(known, [LOW_SHARE, 0.5, HIGH_SHARE]))
+    fill = median if declared_fill == "median" else float(declared_fill)
+    if nulls_like is not None:
+        # A fill outside the range of the known values was declared for a reason, and is not clipped.
+        low, high = min(low, fill), max(high, fill)
+    clipped = np.clip(np.where(np.isnan(values), fill, values), low, high)
+    scale = float(clipped.std())
+    is_constant = scale <= 1e-12 * max(abs(low), abs(high))
+    return Spread(fill, nulls_like, low, high, float(clipped.mean()), 1.0 if is_constant else scale)

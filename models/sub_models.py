@@ -144,10 +144,10 @@ def _fit_behavior(
     frame: DataFrame, features: tuple[str, ...], preparation: Preparation, training: Training
 ) -> GBTClassificationModel:
     rows = frame.select(_tree_vector(preparation, features).alias("_features"), _label().alias("_label"), "label_weight")
-    return GBTClassifier(
-        featuresCol="_features", labelCol="_label", weightCol="label_weight", seed=training.seed, **_OUTPUTS,
-        **training.gbt,
-    ).fit(rows)
+    classifier = GBTClassifier(
+        featuresCol="_features", labelCol="_label", weightCol="label_weight", seed=training.seed, **training.gbt
+    )
+    return classifier._set(**_OUTPUTS).fit(rows)
 
 
 def _fit_record(

@@ -1,0 +1,390 @@
+"""The credit model: everything that turns features into one calibrated probability of default, and its training.
+
+One folder holds it, in native formats only: Spark ML for the boosted trees and the logistic model, LightGBM's text,
+``.keras`` files, JSON for the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pyspark import StorageLevel
+from pyspark.ml.classification import GBTClassificationModel, LogisticRegressionModel
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.functions import pandas_udf
+from scipy.special import expit
+
+from conf.features import FEATURES
+from conf.settings import Scores, Training
+from models.calibration import Calibrator, fit_calibrator
+from models.ensemble import INPUTS, MAX_ROWS, Ensemble, StackedRows, fit_ensemble
+from models.hazard import Hazard
+from models.lightgbm_spark import LightGBMModel
+from models.metrics import auc
+from models.preparation import Preparation, fit_preparation, hash_share
+from models.risk_groups import (
+    RiskGroups,
+    fit_centres,
+    ordered_groups,
+    out_of_fold_group_log_odds,
+)
+from models.sub_models import (
+    KEYS,
+    LOG_ODDS,
+    SUB_MODELS,
+    SubModel,
+    SubModelName,
+    fit_sub_models,
+    fold,
+    out_of_fold,
+    place_for_training,
+    with_log_odds,
+)
+
+FORMAT = 1
+HAZARD_FILE = "hazard.json"
+NATIVE: dict[SubModelName, type] = {
+    "timeseries": LightGBMModel, "behavior": GBTClassificationModel, "record": LogisticRegressionModel,
+}
+
+
+class TooFewDefaults(ValueError):
+    """The training cohorts hold too few defaults to learn from."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a model came from: training date, code version and the Delta versions of the tables it was trained on."""
+
+    source: str
+    trained_on: str
+    horizon_months: int
+    code_version: str
+    table_versions: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """What follows the sub-models, in NumPy: risk group, ensemble, calibration."""
+
+    risk_groups: RiskGroups
+    ensemble: Ensemble
+    calibrator: Calibrator
+
+    def score(self, context: np.ndarray, log_odds: np.ndarray) -> pd.DataFrame:
+        """Risk group, its log-odds, raw and calibrated probability, one row per row of the arrays.
+
+        context has shape (rows, context features), standardised; log_odds (rows, 3) in the order of the sub-models.
+        """
+        group = self.risk_groups.assign(context, log_odds)
+        group_log_odds = self.risk_groups.group_log_odds[group - 1]
+        raw_log_odds = self.ensemble.log_odds(np.column_stack([log_odds, group_log_odds]))
+        return pd.DataFrame(
+            {
+                "risk_group": group.astype("int32"),
+                "group_log_odds": group_log_odds,
+                "raw_log_odds": raw_log_odds,
+                "raw_prob_default": expit(raw_log_odds),
+                "prob_default": self.calibrator.prob_default(raw_log_odds),
+            }
+        )
+
+
+_SCORED = "risk_group int, group_log_odds double, raw_log_odds double, raw_prob_default double, prob_default double"
+
+
+@dataclass(frozen=True)
+class CreditModel:
+    """A fitted credit model; hazard turns its scores into lifetime curves."""
+
+    origin: Origin
+    features: tuple[str, ...]
+    preparation: Preparation
+    sub_models: tuple[SubModel, ...]
+    scorer: Scorer
+    hazard: Hazard
+
+    def score(self, frame: DataFrame, scores: Scores) -> DataFrame:
+        """The frame with the three log-odds, risk_group, group_log_odds, raw_prob_default, prob_default, score_points.
+
+        The frame has the 80 features, one row per borrower and as-of date; nulls are allowed, no row is lost.
+        prob_default lies strictly inside (0, 1), for horizon_months of the model's origin.
+        """
+        scored = self._with_scored(with_log_odds(frame, self.sub_models, self.preparation)).drop("raw_log_odds")
+        return scored.withColumn("score_points", score_points(F.col("prob_default"), scores))
+
+    def raw_log_odds(self, frame: DataFrame) -> DataFrame:
+        """The frame with the sub-models' and the network's log-odds before calibration (``raw_log_odds``)."""
+        return self._with_scored(with_log_odds(frame, self.sub_models, self.preparation))
+
+    def _with_scored(self, frame: DataFrame) -> DataFrame:
+        return with_scored(frame, self.preparation, self.scorer)
+
+    def save(self, folder: Path, spark: SparkSession, staging: str | None = None) -> None:
+        """Write the model into a new folder on the driver.
+
+        staging: a URL that driver and executors share, through which Spark's own formats pass; null where the
+        executors write to the driver's disk (local master).
+        """
+        folder.mkdir(parents=True)
+        for model in self.sub_models:
+            if model.model is not None:
+                _save_native(spark, model.model, folder / model.name, staging)
+        for number, archive in enumerate(self.scorer.ensemble.archives):
+            (folder / f"ensemble_{number}.keras").write_bytes(archive)
+        (folder / HAZARD_FILE).write_text(self.hazard.to_json())
+        parts = {
+            "format": FORMAT,
+            "origin": vars(self.origin),
+            "features": list(self.features),
+            "preparation": self.preparation.to_json(),
+            "sub_models": [
+                {
+                    "name": model.name, "features": list(model.features), "base_log_odds": model.base_log_odds,
+                    "is_constant": model.model is None,
+                }
+                for model in self.sub_models
+            ],
+            "risk_groups": self.scorer.risk_groups.to_json(),
+            "ensemble": {
+                "inputs": list(INPUTS), "networks": len(self.scorer.ensemble.archives),
+                "mean": self.scorer.ensemble.mean.tolist(), "scale": self.scorer.ensemble.scale.tolist(),
+            },
+            "calibrator": self.scorer.calibrator.to_json(),
+        }
+        (folder / "credit_model.json").write_text(json.dumps(parts, indent=1))
+
+    @classmethod
+    def load(cls, spark: SparkSession, folder: Path, staging: str | None = None) -> CreditModel:
+        """The inverse of ``save``.
+
+        Raises ValueError for a folder of another format and FileNotFoundError where a part is missing.
+        """
+        parts = json.loads((folder / "credit_model.json").read_text())
+        if parts["format"] != FORMAT:
+            raise ValueError(f"{folder}: credit model of format {parts['format']}, this code reads {FORMAT}: train again")
+        sub_models = tuple(
+            SubModel(
+                stored["name"], tuple(stored["features"]), stored["base_log_odds"],
+                None if stored["is_constant"]
+                else _load_native(spark, NATIVE[stored["name"]], folder / stored["name"], staging),
+            )
+            for stored in parts["sub_models"]
+        )
+        stored = parts["ensemble"]
+        archives = [(folder / f"ensemble_{number}.keras").read_bytes() for number in range(stored["networks"])]
+        scorer = Scorer(
+            RiskGroups.from_json(parts["risk_groups"]),
+            Ensemble.from_archives(np.array(stored["mean"]), np.array(stored["scale"]), archives),
+            Calibrator(**parts["calibrator"]),
+        )
+        return cls(
+            Origin(**parts["origin"]), tuple(parts["features"]), Preparation.from_json(parts["preparation"]),
+            sub_models, scorer, Hazard.from_json((folder / HAZARD_FILE).read_text()),
+        )
+
+
+def score_points(prob_default: Column, scores: Scores) -> Column:
+    """Points that grow as risk falls: base_points at base_odds (good to bad), points_to_double more double the odds.
+
+    Rounded, and cut at min_points and max_points. Source: Siddiqi 2006, "Credit risk scorecards", scaling.
+    """
+    factor = scores.points_to_double / math.log(2)
+    log_odds_good = F.log1p(-prob_default) - F.log(prob_default)
+    points = F.round(F.lit(scores.base_points) + F.lit(factor) * (log_odds_good - F.lit(math.log(scores.base_odds))))
+    return F.least(F.greatest(points, F.lit(scores.min_points)), F.lit(scores.max_points)).cast("int")
+
+
+def with_scored(frame: DataFrame, preparation: Preparation, scorer: Scorer) -> DataFrame:
+    """The frame with what follows its sub-models' log-odds, computed in Arrow batches."""
+    return _with_struct(frame, preparation, scorer.risk_groups.context, _SCORED, scorer.score)
+
+
+def _with_struct(
+    frame: DataFrame,
+    preparation: Preparation,
+    context: tuple[str, ...],
+    schema: str,
+    compute: Callable[[np.ndarray, np.ndarray], pd.DataFrame],
+) -> DataFrame:
+    """The frame with the columns that compute gives for (standardised context, log-odds), in Arrow batches."""
+    width = len(context)
+
+    @pandas_udf(schema)
+    def computed(batches: Iterator[tuple[pd.Series, ...]]) -> Iterator[pd.DataFrame]:
+        for columns in batches:
+            matrix = np.column_stack([column.to_numpy(dtype="float64") for column in columns])
+            yield compute(matrix[:, :width], matrix[:, width:])
+
+    inputs = [*map(preparation.standardised, context), *map(F.col, LOG_ODDS)]
+    return frame.withColumn("_scored", computed(*inputs)).select(*frame.columns, "_scored.*")
+
+
+def _native_url(folder: Path, staging: str | None) -> str:
+    return f"{staging.rstrip('/')}/{uuid.uuid4().hex}" if staging else folder.resolve().as_uri()
+
+
+def _save_native(spark: SparkSession, model: object, folder: Path, staging: str | None) -> None:
+    url = _native_url(folder, staging)
+    model.write().save(url)
+    if staging:
+        path, system = _hadoop(spark, url)
+        system.copyToLocalFile(True, path, _hadoop(spark, folder.resolve().as_uri())[0], True)
+
+
+def _load_native(spark: SparkSession, kind: type, folder: Path, staging: str | None) -> object:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"the registered model lacks its part {folder.name} ({folder}): train again")
+    url = _native_url(folder, staging)
+    if not staging:
+        return kind.load(url)
+    path, system = _hadoop(spark, url)
+    system.copyFromLocalFile(_hadoop(spark, folder.resolve().as_uri())[0], path)
+    try:
+        return kind.load(url)
+    finally:
+        system.delete(path, True)
+
+
+def _hadoop(spark: SparkSession, url: str) -> tuple[object, object]:
+    """Hadoop's path and file system of a URL."""
+    path = spark._jvm.org.apache.hadoop.fs.Path(url)
+    return path, path.getFileSystem(spark._jsc.hadoopConfiguration())
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """What training showed. AUCs are out of fold, weighted; groups: weighted rows and defaults per risk group."""
+
+    rows: int
+    defaults: int
+    out_of_fold_auc: dict[str, float]
+    groups: pd.DataFrame
+    calibration_basis: str
+
+
+def fit_credit_model(
+    training_rows: DataFrame,
+    calibration_rows: DataFrame,
+    training: Training,
+    origin: Origin,
+    hazard: Hazard,
+) -> tuple[CreditModel, TrainingReport]:
+    """A credit model and what its training showed.
+
+    Both frames have the columns of TRAINING_SET. The ensemble learns from out-of-fold outputs only; the sub-models that
+    serve are fitted again on all training rows. Calibration is on the calibration cohort where it has min_defaults
+    defaults, else on out-of-fold outputs. Raises TooFewDefaults where the training rows have fewer than min_defaults.
+    """
+    # A row that was not watched at all has weight 0 and nothing to tell.
+    watched = training_rows.where(F.col("label_weight") > 0)
+    totals = watched.agg(F.count("*").alias("rows"), F.count_if("is_default").alias("defaults")).first()
+    rows, defaults = totals["rows"], totals["defaults"]
+    if defaults < training.min_defaults:
+        raise TooFewDefaults(
+            f"the training cohorts of {origin.source} hold {defaults} defaults among {rows} rows, training.min_defaults "
+            f"is {training.min_defaults}: nothing was trained; more training_cohorts or a later date give more outcomes"
+        )
+    placed = place_for_training(
+        watched.withColumn("fold", fold(training.folds, training.seed)), rows
+    ).persist(StorageLevel.MEMORY_AND_DISK)
+    try:
+        preparation = fit_preparation(placed, FEATURES, KEYS, rows)
+
+        def scoring_of(part: DataFrame) -> Callable[[DataFrame], DataFrame]:
+            return partial(
+                with_log_odds, models=fit_sub_models(part, preparation, training), preparation=preparation
+            )
+
+        context_and_outputs = [*KEYS, "fold", "is_default", "label_weight", *LOG_ODDS]
+        outputs = out_of_fold(placed, training.folds, scoring_of)
+        context = preparation.known(feature.name for feature in FEATURES if feature.shared)
+        stacked = place_for_training(
+            outputs.select(*context_and_outputs, *context), rows
+        ).persist(StorageLevel.MEMORY_AND_DISK)
+        try:
+            ensemble_rows, risk_groups, groups = _fit_groups(stacked, preparation, rows, training.seed)
+        finally:
+            stacked.unpersist()
+        sub_models = fit_sub_models(placed, preparation, training)
+    finally:
+        placed.unpersist()
+
+    ensemble = fit_ensemble(
+        ensemble_rows, folds=training.folds, networks=training.ensemble_seeds, epochs=training.ensemble_epochs,
+        auc_weight=training.auc_weight, seed=training.seed % 2**31,
+    )
+    held_out = ensemble.held_out_log_odds(ensemble_rows, training.folds)
+    by_fold = fit_calibrator(held_out, ensemble_rows.is_default, ensemble_rows.weight, "out_of_fold")
+    model = CreditModel(
+        origin, tuple(feature.name for feature in FEATURES), preparation, sub_models,
+        Scorer(risk_groups, ensemble, by_fold), hazard,
+    )
+    model = _calibrated(model, calibration_rows, training.min_defaults)
+    report = TrainingReport(
+        rows, defaults, _out_of_fold_auc(ensemble_rows, held_out), groups, model.scorer.calibrator.basis
+    )
+    return model, report
+
+
+def _fit_groups(
+    stacked: DataFrame, preparation: Preparation, rows: int, seed: int
+) -> tuple[StackedRows, RiskGroups, pd.DataFrame]:
+    """The ensemble's four columns, collected for at most MAX_ROWS rows; the risk groups; and rows and rate of each."""
+    sample = stacked.where(hash_share(KEYS, rows, MAX_ROWS))
+    context, mean, scale, centres = fit_centres(sample, preparation, seed)
+    unordered = RiskGroups(context, mean, scale, centres, np.zeros(len(centres)))
+
+    def group(context_values: np.ndarray, log_odds: np.ndarray) -> pd.DataFrame:
+        return pd.DataFrame({"centre": unordered.assign(context_values, log_odds).astype("int32")})
+
+    columns = (
+        _with_struct(sample, preparation, context, "centre int", group)
+        .select(*KEYS, "fold", "centre", F.col("is_default").cast("double").alias("is_default"), "label_weight", *LOG_ODDS)
+        .toPandas()
+        .sort_values(list(KEYS), ignore_index=True)
+    )
+    centre, weight = columns["centre"].to_numpy() - 1, columns["label_weight"].to_numpy()
+    is_default, folds = columns["is_default"].to_numpy(), columns["fold"].to_numpy()
+    groups, place = ordered_groups(
+        context, mean, scale, centres,
+        np.bincount(centre, weight * is_default, len(centres)), np.bincount(centre, weight, len(centres)),
+    )
+    group_log_odds = out_of_fold_group_log_odds(place[centre] + 1, folds, is_default, weight, len(centres))
+    inputs = np.column_stack([columns[list(LOG_ODDS)].to_numpy(), group_log_odds])
+    table = pd.DataFrame({"risk_group": place[centre] + 1, "rows": weight, "defaults": weight * is_default})
+    table = table.groupby("risk_group", as_index=False).sum()
+    return StackedRows(inputs, is_default, weight, folds), groups, table
+
+
+def _calibrated(model: CreditModel, calibration_rows: DataFrame, min_defaults: int) -> CreditModel:
+    """The model calibrated on the later cohort where that has enough defaults; else as it is, on out-of-fold outputs."""
+    watched = calibration_rows.where(F.col("label_weight") > 0)
+    totals = watched.agg(F.count("*").alias("rows"), F.count_if("is_default").alias("defaults")).first()
+    if totals["defaults"] < min_defaults:
+        return model
+    outputs = (
+        model.raw_log_odds(watched.where(hash_share(KEYS, totals["rows"], MAX_ROWS)))
+        .select(*KEYS, "raw_log_odds", F.col("is_default").cast("double").alias("is_default"), "label_weight")
+        .toPandas()
+        .sort_values(list(KEYS))
+    )
+    calibrator = fit_calibrator(
+        *(outputs[name].to_numpy() for name in ("raw_log_odds", "is_default", "label_weight")), "calibration_cohort"
+    )
+    scorer = Scorer(model.scorer.risk_groups, model.scorer.ensemble, calibrator)
+    return CreditModel(model.origin, model.features, model.preparation, model.sub_models, scorer, model.hazard)
+
+
+def _out_of_fold_auc(rows: StackedRows, held_out: np.ndarray) -> Mapping[str, float]:
+    columns = dict(zip((*SUB_MODELS, "risk_group"), rows.inputs.T, strict=True)) | {"ensemble": held_out}
+    return {name: auc(column, rows.is_default, rows.weight) for name, column in columns.items()}

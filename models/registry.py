@@ -1,0 +1,187 @@
+"""The model registry: credit models as versions in MLflow, with the aliases champion and challenger.
+
+Looking up the champion imports neither Spark nor TensorFlow, and starts nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from conf.settings import ROOT, Settings
+
+# A lender's figures stay with the lender; and git is not asked, since the code's digest stands in the model.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from mlflow import MlflowClient
+    from pyspark.sql import SparkSession
+
+    from models.credit_model import CreditModel
+    from models.hazard import Hazard
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+# What a version needs to be loaded elsewhere; the lock file says the exact versions.
+REQUIREMENTS = ("pyspark", "lightgbm", "numpy", "pandas", "pyarrow", "scipy", "h5py", "pydantic-settings", "pyyaml")
+
+
+class NoChampion(LookupError):
+    """No model of this market is in use."""
+
+
+def _own_store(settings: Settings) -> Path | None:
+    """The SQLite file of the default store; None where the store is someone else's."""
+    return settings.market / "mlflow" / "mlflow.db" if settings.mlflow_tracking_uri is None else None
+
+
+def _client(settings: Settings) -> MlflowClient:
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.tracking_uri)
+
+
+def find_version(settings: Settings, alias: str) -> str | None:
+    """The version that an alias names; None where no model has it."""
+    from mlflow.exceptions import MlflowException
+
+    store = _own_store(settings)
+    if store is not None and not store.exists():
+        return None
+    try:
+        return str(_client(settings).get_model_version_by_alias(settings.model_name, alias).version)
+    except MlflowException as error:
+        # MLflow says INVALID_PARAMETER_VALUE for an unknown alias, RESOURCE_DOES_NOT_EXIST for an unknown model.
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def champion_version(settings: Settings) -> str:
+    """The version of the model in use.
+
+    Raises NoChampion, saying what to run, where there is none.
+    """
+    version = find_version(settings, CHAMPION)
+    if version is None:
+        raise NoChampion(
+            f"no champion model for market {settings.source}: run the DAG credit_training (make run trains first)"
+        )
+    return version
+
+
+def set_alias(settings: Settings, alias: str, version: str) -> None:
+    """Let the alias name this version, and no other."""
+    _client(settings).set_registered_model_alias(settings.model_name, alias, version)
+
+
+def drop_alias(settings: Settings, alias: str) -> None:
+    """Let the alias name no version."""
+    _client(settings).delete_registered_model_alias(settings.model_name, alias)
+
+
+def tag_version(settings: Settings, version: str, tags: Mapping[str, str]) -> None:
+    """Write tags on a version and on the run that made it."""
+    client = _client(settings)
+    run_id = client.get_model_version(settings.model_name, version).run_id
+    for key, value in tags.items():
+        client.set_model_version_tag(settings.model_name, version, key, value)
+        client.set_tag(run_id, key, value)
+
+
+def staging(settings: Settings) -> str | None:
+    """Where Spark's own formats pass between driver and executors; None on one machine, where both see its disk."""
+    return None if settings.spark.master.startswith("local") else f"{settings.lake_url}/_model_staging"
+
+
+def log_model(
+    spark: SparkSession,
+    settings: Settings,
+    model: CreditModel,
+    *,
+    run_name: str,
+    parameters: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    tags: Mapping[str, str],
+    figures: Mapping[str, Figure],
+) -> str:
+    """Log a run and register its model; the new version, which has no alias yet."""
+    import mlflow
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    mlflow.set_tracking_uri(settings.tracking_uri)
+    mlflow.set_registry_uri(settings.tracking_uri)
+    _set_experiment(settings)
+    doubles = Schema([ColSpec("double", name, required=False) for name in model.features])
+    outputs = Schema([ColSpec("double", "prob_default"), ColSpec("integer", "score_points"), ColSpec("integer", "risk_group")])
+    with mlflow.start_run(run_name=run_name), tempfile.TemporaryDirectory() as folder:
+        mlflow.log_params(dict(parameters))
+        mlflow.log_metrics({name: value for name, value in metrics.items() if value == value})
+        mlflow.set_tags(dict(tags))
+        for name, figure in figures.items():
+            mlflow.log_figure(figure, f"plots/{name}.png")
+        parts = Path(folder) / "credit_model"
+        model.save(parts, spark, staging(settings))
+        logged = mlflow.pyfunc.log_model(
+            name="credit_model",
+            # Models from code: the registry holds this file's text and the artifacts, never a pickled object.
+            python_model=str(ROOT / "models" / "registered_model.py"),
+            artifacts={"credit_model": str(parts)},
+            registered_model_name=settings.model_name,
+            signature=ModelSignature(inputs=doubles, outputs=outputs),
+            pip_requirements=list(REQUIREMENTS),
+        )
+    return str(logged.registered_model_version)
+
+
+def _set_experiment(settings: Settings) -> None:
+    """The experiment of this market; the default store keeps its artifacts under the market's home."""
+    import mlflow
+
+    store = _own_store(settings)
+    if store is not None:
+        store.parent.mkdir(parents=True, exist_ok=True)
+    if mlflow.get_experiment_by_name(settings.model_name) is None:
+        location = None if store is None else (store.parent / "artifacts").as_uri()
+        mlflow.create_experiment(settings.model_name, artifact_location=location)
+    mlflow.set_experiment(settings.model_name)
+
+
+def _parts(settings: Settings, version: str) -> Path:
+    """The folder with a version's parts; on a store of this machine they are read where they lie.
+
+    Raises MLflow's error, naming model and version, where the registry does not have it.
+    """
+    import mlflow
+
+    mlflow.set_tracking_uri(settings.tracking_uri)
+    mlflow.set_registry_uri(settings.tracking_uri)
+    folder = mlflow.artifacts.download_artifacts(f"models:/{settings.model_name}/{version}")
+    return Path(folder) / "artifacts" / "credit_model"
+
+
+def load_model(spark: SparkSession, settings: Settings, version: str) -> CreditModel:
+    """The credit model of a version."""
+    from models.credit_model import CreditModel
+
+    return CreditModel.load(spark, _parts(settings, version), staging(settings))
+
+
+def load_champion(spark: SparkSession, settings: Settings, version: str | None = None) -> CreditModel:
+    """The version that a night has fixed, else the model in use.
+
+    Raises NoChampion where there is none.
+    """
+    return load_model(spark, settings, version or champion_version(settings))
+
+
+def load_hazard(settings: Settings, version: str) -> Hazard:
+    """The lifetime hazard of a version, without the rest of the model."""
+    from models.hazard import Hazard
+
+    return Hazard.from_json((_parts(settings, version) / "hazard.json").read_text())

@@ -1,0 +1,66 @@
+"""Scores everyone in the population of an as-of date with the model version that the night has fixed."""
+
+from __future__ import annotations
+
+from datetime import date
+from functools import reduce
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from conf.settings import Settings
+from conf.tables import BORROWER_SCORE, FEATURE_TABLES, POPULATION
+from expectations.measures import Bound
+from models.credit_model import CreditModel
+from models.registry import load_champion
+from spark_jobs.gates import Checked, check_tables
+from spark_jobs.lake import Lake
+from spark_jobs.manifest import Night, current_night
+
+# The last bits of a matrix product depend on how rows fall into batches; ten decimals do not.
+DECIMALS = 10
+DOUBLES = ("prob_default", "raw_prob_default", "timeseries_log_odds", "behavior_log_odds", "record_log_odds")
+
+
+def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
+    """Replace the as-of date in borrower_score.
+
+    Raises NoOpenNight before a night is opened, MissingTable before build_features has run, and GateFailed where the
+    scores break their rules or someone of the population has none.
+    """
+    lake = Lake(spark, settings)
+    night = current_night(settings, as_of_date)
+    model = load_champion(spark, settings, night.model_version)
+    population = lake.read_as_of(POPULATION, as_of_date)
+    blocks = [lake.read_as_of(table, as_of_date).drop("as_of_date") for table in FEATURE_TABLES.values()]
+
+    scored = model.score(build_features_of(population, blocks), settings.scores)
+    lake.replace(BORROWER_SCORE, build_borrower_score(scored, model, night), as_of_date)
+
+    scores = lake.read_as_of(BORROWER_SCORE, as_of_date)
+    unscored = population.join(scores, on="borrower_id", how="left_anti").count()
+    bound = Bound(None, 0, "borrowers of the population without a score")
+    check_tables(
+        lake, [Checked(BORROWER_SCORE, more={"population_without_score": (unscored, bound)})], as_of_date, night.batch_id
+    )
+
+
+def build_features_of(population: DataFrame, blocks: list[DataFrame]) -> DataFrame:
+    """The population with the features of all blocks, null where a block has no row for a borrower."""
+    return reduce(lambda frame, block: frame.join(block, on="borrower_id", how="left"), blocks, population)
+
+
+def build_borrower_score(scored: DataFrame, model: CreditModel, night: Night) -> DataFrame:
+    """Rows of BORROWER_SCORE from what ``CreditModel.score`` gave; reason_codes is null until reasons are computed."""
+    return scored.select(
+        "borrower_id",
+        "as_of_date",
+        "borrower_type",
+        "score_points",
+        "risk_group",
+        *(F.round(name, DECIMALS).alias(name) for name in DOUBLES),
+        F.lit(model.origin.horizon_months).alias("horizon_months"),
+        F.lit(None).cast("array<string>").alias("reason_codes"),
+        F.lit(night.model_version).alias("model_version"),
+        F.lit(night.batch_id).alias("batch_id"),
+    )

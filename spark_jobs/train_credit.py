@@ -1,0 +1,206 @@
+"""Trains the credit model on past cohorts, judges it on the newest, and lets it be champion or challenger."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from conf.settings import Settings, Training
+from conf.source import Source, load_source
+from conf.tables import TRAINING_SET
+from features.training_set import build_training_set, cohort_months
+from models.credit_model import CreditModel, Origin, TrainingReport, fit_credit_model
+from models.ensemble import MAX_ROWS
+from models.hazard import Hazard, build_exposure, fit_hazard
+from models.metrics import score_metrics
+from models.model_plots import calibration_plot, risk_group_plot, roc_plot
+from models.preparation import hash_share
+from models.promotion import Decision, decide, promotion_rules
+from models.registry import (
+    CHALLENGER,
+    CHAMPION,
+    drop_alias,
+    find_version,
+    load_model,
+    log_model,
+    set_alias,
+    tag_version,
+)
+from models.sub_models import KEYS, SUB_MODELS
+from spark_jobs.gates import check_table
+from spark_jobs.lake import Lake
+from spark_jobs.manifest import Night, code_version, current_night
+from spark_jobs.silver import read_silver
+
+
+class TooFewCohorts(ValueError):
+    """The settings leave no cohort for training."""
+
+
+@dataclass(frozen=True)
+class Cohorts:
+    """Successive cohorts, by month end: later ones calibrate, the last ones judge."""
+
+    training: tuple[date, ...]
+    calibration: tuple[date, ...]
+    judging: tuple[date, ...]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Scores on the judging cohort; all arrays have shape (rows,), prob by model output's name."""
+
+    prob: dict[str, np.ndarray]
+    is_default: np.ndarray
+    weight: np.ndarray
+
+    def metrics(self) -> dict[str, float]:
+        """``score_metrics`` of the calibrated probability."""
+        return score_metrics(self.prob["ensemble"], self.is_default, self.weight)
+
+
+def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
+    """Write training_set, register a challenger, and make it champion when every promotion rule passes.
+
+    as_of_date is the training date. Raises NoOpenNight before a night is opened, GateFailed where the training set
+    breaks its rules, TooFewCohorts, and TooFewDefaults where there is too little to learn from.
+    """
+    lake, source = Lake(spark, settings), load_source(settings.source)
+    night = current_night(settings, as_of_date)
+    cohorts = split_cohorts(cohort_months(settings.training, label_horizon(source), as_of_date), settings.training)
+    rows = _training_set(lake, source, night)
+
+    versions = {**night.silver_versions, TRAINING_SET.name: lake.version(TRAINING_SET)}
+    origin = Origin(
+        settings.source, as_of_date.isoformat(), source.horizon_months, code_version(settings.source), versions
+    )
+    model, report = fit_credit_model(
+        of_cohorts(rows, cohorts.training),
+        of_cohorts(rows, cohorts.calibration),
+        settings.training,
+        origin,
+        _hazard(lake, night),
+    )
+
+    judging = of_cohorts(rows, cohorts.judging).persist()
+    judged = judge(model, judging, settings)
+    champion = find_version(settings, CHAMPION)
+    champion_judged = judge(load_model(spark, settings, champion), judging, settings).metrics() if champion else None
+    rules = promotion_rules(judged.metrics(), report.out_of_fold_auc["ensemble"], champion_judged, settings.training)
+
+    version = _register(spark, settings, model, report, judged, cohorts)
+    announce(settings, version, champion, decide(rules), judged, report)
+
+
+def label_horizon(source: Source) -> int | None:
+    """The months that a label looks ahead; None where it is open-ended."""
+    return source.horizon_months if source.outcome == "default_within_horizon" else None
+
+
+def split_cohorts(months: Sequence[date], training: Training) -> Cohorts:
+    """Month ends, oldest first, into training, calibration and judging cohorts.
+
+    Raises TooFewCohorts where no cohort is left for training, or none to judge on.
+    """
+    calibration, judging = training.calibration_cohorts, training.judging_cohorts
+    first_judging, first_calibration = len(months) - judging, len(months) - judging - calibration
+    if first_calibration < 1 or judging < 1:
+        raise TooFewCohorts(
+            f"{len(months)} cohorts cannot be split into training, {calibration} for calibration and {judging} for "
+            "judging: set training.training_cohorts and training.judging_cohorts to at least 1"
+        )
+    return Cohorts(
+        tuple(months[:first_calibration]), tuple(months[first_calibration:first_judging]), tuple(months[first_judging:])
+    )
+
+
+def of_cohorts(rows: DataFrame, months: Sequence[date]) -> DataFrame:
+    """The rows of these cohorts; none for no cohort."""
+    return rows.where(F.col("cohort_month").isin([F.lit(month) for month in months])) if months else rows.limit(0)
+
+
+def _training_set(lake: Lake, source: Source, night: Night) -> DataFrame:
+    """The training set, written and checked; the table holds the newest training's rows, its versions earlier ones."""
+    built = build_training_set(read_silver(lake, night.silver_versions), source, lake.settings.training, night.as_of_date)
+    lake.replace_where(TRAINING_SET, built, "true")
+    check_table(lake, TRAINING_SET, night.as_of_date, night.batch_id)
+    return lake.read(TRAINING_SET)
+
+
+def _hazard(lake: Lake, night: Night) -> Hazard:
+    silver = read_silver(lake, night.silver_versions)
+    # A few thousand counts, whatever the number of loans.
+    return fit_hazard(build_exposure(silver["loan"], silver["repayment"], night.as_of_date).toPandas())
+
+
+def judge(model: CreditModel, rows: DataFrame, settings: Settings) -> Judged:
+    """Calibrated and sub-models' outputs on at most MAX_ROWS of the rows."""
+    columns = {f"{name}_log_odds": name for name in SUB_MODELS} | {"prob_default": "ensemble"}
+    outputs = (
+        model.score(rows.where(hash_share(KEYS, rows.count(), MAX_ROWS)), settings.scores)
+        .select(*KEYS, *columns, F.col("is_default").cast("double").alias("is_default"), "label_weight")
+        .toPandas()
+        .sort_values(list(KEYS))
+    )
+    return Judged(
+        {name: outputs[column].to_numpy() for column, name in columns.items()},
+        outputs["is_default"].to_numpy(),
+        outputs["label_weight"].to_numpy(),
+    )
+
+
+def _register(
+    spark: SparkSession, settings: Settings, model: CreditModel, report: TrainingReport, judged: Judged, cohorts: Cohorts
+) -> str:
+    """The version under which the model is registered."""
+    judging_metrics = {f"judging_{name}": value for name, value in judged.metrics().items()}
+    out_of_fold = {f"out_of_fold_auc_{name}": value for name, value in report.out_of_fold_auc.items()}
+    counts = {"training_rows": float(report.rows), "training_defaults": float(report.defaults)}
+    curves = (judged.prob, judged.is_default, judged.weight)
+    return log_model(
+        spark,
+        settings,
+        model,
+        run_name=f"{settings.source} {model.origin.trained_on}",
+        parameters={
+            **settings.training.model_dump(),
+            "horizon_months": model.origin.horizon_months,
+            **{f"cohorts_{part}": " ".join(map(str, months)) for part, months in vars(cohorts).items()},
+        },
+        metrics=judging_metrics | out_of_fold | counts,
+        tags={
+            "trained_on": model.origin.trained_on,
+            "code_version": model.origin.code_version,
+            "calibration_basis": report.calibration_basis,
+            **{f"delta_version.{name}": str(version) for name, version in model.origin.table_versions.items()},
+        },
+        figures={
+            "roc": roc_plot(*curves),
+            "calibration": calibration_plot(judged.prob["ensemble"], judged.is_default, judged.weight),
+            "risk_groups": risk_group_plot(report.groups),
+        },
+    )
+
+
+def announce(
+    settings: Settings, version: str, champion: str | None, decision: Decision, judged: Judged, report: TrainingReport
+) -> None:
+    """Set the aliases, write the decision down as tags, and print it."""
+    tag_version(settings, version, decision.tags())
+    set_alias(settings, CHALLENGER, version)
+    if decision.promoted:
+        set_alias(settings, CHAMPION, version)
+        drop_alias(settings, CHALLENGER)
+    place = "is the new champion" if decision.promoted else f"stays a challenger (champion: {champion or 'none'})"
+    metrics = judged.metrics()
+    print(f"model {settings.model_name} version {version} {place}: {decision.reason}")
+    print(
+        f"judging cohort: AUC {metrics['auc']:.4f}, KS {metrics['ks']:.4f}, Brier {metrics['brier']:.4f}, "
+        f"calibration error {metrics['ece']:.4f}; out of fold: "
+        + ", ".join(f"{name} {value:.4f}" for name, value in report.out_of_fold_auc.items())
+    )

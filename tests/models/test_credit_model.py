@@ -1,0 +1,236 @@
+"""The credit model as a whole: fitted on a small made-up market, saved, loaded, scored."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pandas as pd
+import pytest
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
+
+from conf.features import BLOCKS, FEATURES, block_features
+from conf.settings import ROOT, Training, load_settings
+from conf.tables import TRAINING_SET
+from models.credit_model import CreditModel, Origin, TooFewDefaults, fit_credit_model, score_points
+from models.hazard import fit_hazard
+from models.metrics import auc
+from models.sub_models import KEYS, LOG_ODDS, fit_sub_models, fold, out_of_fold, sub_model_features, with_log_odds
+
+ORIGIN = Origin("made_up", "2010-04-01", 12, "0123", {"loan": 3})
+DAYS = ["2010-01-31", "2010-02-28"]
+
+
+@pytest.fixture(scope="module")
+def training() -> Training:
+    """The settings, made small."""
+    return load_settings().training.model_copy(
+        update={
+            "folds": 2, "ensemble_seeds": 2, "ensemble_epochs": 6, "min_defaults": 20,
+            "lightgbm": {"num_leaves": 5, "num_iterations": 15, "min_data_in_leaf": 20, "learning_rate": 0.1},
+            "gbt": {"maxIter": 3, "maxDepth": 2, "stepSize": 0.3}, "logistic": {"maxIter": 20, "regParam": 0.01},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def hazard():
+    """Ten months of a twelve-month loan with a default in each."""
+    counts = pd.DataFrame({"months_on_book": range(1, 11), "term_months": 12, "at_risk": 100, "defaults": 1, "prepaid": 2})
+    return fit_hazard(counts)
+
+
+@pytest.fixture(scope="module")
+def rows(spark, training_rows):
+    """Three cohorts of 500 borrowers; two train, the last calibrates."""
+    return training_rows(spark, 500).repartition(3).cache()
+
+
+@pytest.fixture(scope="module")
+def fitted(rows, training, hazard):
+    early, late = rows.where(F.col("as_of_date") <= DAYS[-1]), rows.where(F.col("as_of_date") > DAYS[-1])
+    return fit_credit_model(early, late, training, ORIGIN, hazard)
+
+
+@pytest.fixture(scope="module")
+def scored(fitted, rows) -> pd.DataFrame:
+    model, _ = fitted
+    return model.score(rows, load_settings().scores).orderBy(*KEYS).toPandas()
+
+
+def test_everyone_gets_a_probability_points_and_a_group(scored, rows):
+    assert len(scored) == rows.count() == 1500
+    assert scored["prob_default"].between(0, 1, inclusive="neither").all()
+    assert scored["risk_group"].isin(range(1, 6)).all()
+    assert scored["score_points"].between(300, 850).all()
+    assert not scored[[*LOG_ODDS, "raw_prob_default", "group_log_odds"]].isna().any().any()
+
+
+def test_scores_tell_the_later_cohort_apart(scored):
+    late = scored[scored["as_of_date"].astype(str) > DAYS[-1]]
+    even = np.ones(len(late))
+    outcome = late["is_default"].to_numpy(dtype=float)
+    # Four features decide; the best possible AUC of this market is about 0.87.
+    assert auc(late["prob_default"].to_numpy(), outcome, even) > 0.72
+    # It was calibrated on this cohort, so the levels agree.
+    assert late["prob_default"].mean() == pytest.approx(outcome.mean(), abs=0.01)
+
+
+def test_groups_are_ordered_by_default_rate(fitted, scored):
+    model, report = fitted
+    rates = report.groups["defaults"] / report.groups["rows"]
+    assert list(report.groups["risk_group"]) == [1, 2, 3, 4, 5]
+    assert rates.is_monotonic_increasing
+    assert (np.diff(model.scorer.risk_groups.group_log_odds) > 0).all()
+    later = scored[scored["as_of_date"].astype(str) > DAYS[-1]].groupby("risk_group")["is_default"].mean()
+    assert later.loc[1] < later.loc[5]
+
+
+def test_calibration_stands_on_the_later_cohort_where_it_has_defaults(fitted, rows, training, hazard):
+    model, report = fitted
+    assert report.calibration_basis == model.scorer.calibrator.basis == "calibration_cohort"
+
+
+def test_the_report_counts_and_measures_out_of_fold(fitted, rows):
+    _, report = fitted
+    early = rows.where(F.col("as_of_date") <= DAYS[-1])
+    assert (report.rows, report.defaults) == (1000, early.where("is_default").count())
+    assert set(report.out_of_fold_auc) == {"timeseries", "behavior", "record", "risk_group", "ensemble"}
+    assert all(0.5 < value < 0.95 for value in report.out_of_fold_auc.values())
+
+
+def test_too_few_defaults_train_nothing(rows, training, hazard):
+    with pytest.raises(TooFewDefaults, match="is 100000: nothing was trained"):
+        fit_credit_model(rows, rows, training.model_copy(update={"min_defaults": 100_000}), ORIGIN, hazard)
+
+
+def test_a_saved_model_holds_native_formats_only_and_scores_the_same_in_a_fresh_process(fitted, spark, scored, tmp_path):
+    model, _ = fitted
+    folder = tmp_path / "model"
+    model.save(folder, spark)
+
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    assert {file.suffix for file in files if not file.name.startswith((".", "part-", "_"))} <= {".keras", ".json", ".txt"}
+    # A pickle begins with byte 0x80 and its protocol, or is called one; none of the files may.
+    assert not [file for file in files if "pickle" in file.name or file.suffix == ".pkl"]
+    assert not [file for file in files if file.read_bytes()[:1] == b"\x80"]
+
+    few = scored.head(20)
+    features = [*KEYS, *(feature.name for feature in FEATURES)]
+    few[features].assign(as_of_date=few["as_of_date"].astype(str)).to_json(tmp_path / "rows.json", orient="records")
+    program = f"""
+import json, sys
+from pathlib import Path
+from pyspark.sql import SparkSession
+from conf.features import FEATURES
+from conf.settings import load_settings
+from models.credit_model import CreditModel
+spark = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
+rows = json.loads(Path({str(tmp_path / "rows.json")!r}).read_text())
+ddl = "borrower_id string, as_of_date string, " + ", ".join(f"{{feature.name}} double" for feature in FEATURES)
+frame = spark.createDataFrame([tuple(row.values()) for row in rows], ddl)
+model = CreditModel.load(spark, Path({str(folder)!r}))
+scored = model.score(frame, load_settings().scores).orderBy("borrower_id", "as_of_date")
+print("SCORED", json.dumps(scored.select("prob_default", "risk_group").toPandas().to_dict("list")))
+assert "tensorflow" not in sys.modules and "keras" not in sys.modules
+assert (model.origin.table_versions, model.hazard.terms.keys()) == ({{"loan": 3}}, {{12}})
+spark.stop()
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    fresh = json.loads(done.stdout.split("SCORED", 1)[1].strip().splitlines()[0])
+    np.testing.assert_allclose(fresh["prob_default"], few["prob_default"], rtol=0, atol=1e-12)
+    assert fresh["risk_group"] == few["risk_group"].tolist()
+
+
+def test_out_of_fold_scores_never_come_from_the_own_identity_group(rows):
+    folded = rows.withColumn("fold", fold(3, 1)).select(*KEYS, "identity_group_id", "fold")
+    assert folded.groupBy("identity_group_id").agg(F.count_distinct("fold").alias("folds")).where("folds > 1").count() == 0
+    assert {row["fold"] for row in folded.select("fold").distinct().collect()} == {0, 1, 2}
+
+    def remember(part):
+        """A learner that only remembers whom it has seen."""
+        seen = part.select("identity_group_id").distinct().withColumn("seen", F.lit(True))
+        return lambda others: others.join(seen, on="identity_group_id", how="left")
+
+    scored = out_of_fold(folded, 3, remember)
+    assert scored.count() == rows.count()
+    assert scored.where("seen").count() == 0
+
+
+def preparation_of(rows, *absent_blocks):
+    from models.preparation import fit_preparation
+
+    names = {feature.name for block in absent_blocks for feature in block_features(block)}
+    frame = rows.select(
+        *(F.lit(None).cast("double").alias(name) if name in names else name for name in rows.columns)
+    )
+    return frame, fit_preparation(frame, FEATURES, KEYS, rows.count())
+
+
+def test_a_block_that_a_source_lacks_leaves_the_shared_context(rows, training):
+    frame, preparation = preparation_of(rows, "behavior", "timeseries")
+
+    features = sub_model_features("behavior", preparation)
+    assert "age_years" in features and "bureau_score" in features
+    assert all(feature.shared for feature in FEATURES if feature.name in features)
+
+    models = fit_sub_models(frame, preparation, training)
+    outputs = with_log_odds(frame, models, preparation).select(*LOG_ODDS).toPandas()
+    assert (outputs.std() > 0.05).all()
+
+
+def test_without_any_feature_every_sub_model_is_the_base_rate(rows, training):
+    frame, preparation = preparation_of(rows, *BLOCKS)
+
+    models = fit_sub_models(frame, preparation, training)
+    outputs = with_log_odds(frame, models, preparation).select(*LOG_ODDS).distinct().toPandas()
+
+    rate = frame.agg(F.avg(F.col("is_default").cast("double"))).first()[0]
+    assert len(outputs) == 1
+    assert outputs.iloc[0, 0] == pytest.approx(math.log(rate / (1 - rate)), abs=0.01)
+
+
+def test_nulls_are_filled_as_declared_with_one_indicator_per_pattern(spark):
+    # bureau_score fills with the median (30), overdraft_days_12m with 0; the first two share their nulls.
+    days = pd.to_datetime(["2010-01-31"] * 4).date
+    values = [("a", 20.0, 1.0, 2.0), ("b", 30.0, 1.0, 4.0), ("c", 40.0, 4.0, None), ("d", None, None, 6.0)]
+    rows = [(name, day, *rest) for (name, *rest), day in zip(values, days, strict=True)]
+    frame = spark.createDataFrame(
+        rows, "borrower_id string, as_of_date date, bureau_score double, inquiries_6m double, overdraft_days_12m double"
+    )
+    from models.preparation import fit_preparation
+
+    names = ("bureau_score", "inquiries_6m", "overdraft_days_12m")
+    features = [feature for feature in FEATURES if feature.name in names]
+    preparation = fit_preparation(frame, features, KEYS, 4)
+
+    filled = frame.select("borrower_id", *(preparation.filled(name).alias(name) for name in names)).orderBy("borrower_id")
+    assert [tuple(row) for row in filled.collect()] == [
+        ("a", 20.0, 1.0, 2.0), ("b", 30.0, 1.0, 4.0), ("c", 40.0, 4.0, 0.0), ("d", 30.0, 0.0, 6.0)
+    ]
+    indicators = frame.orderBy("borrower_id").select(*preparation.indicators(names)).collect()
+    assert [tuple(row) for row in indicators] == [(0.0, 0.0), (0.0, 0.0), (0.0, 1.0), (1.0, 0.0)]
+    standardised = frame.select(*(preparation.standardised(name).alias(name) for name in names)).toPandas()
+    np.testing.assert_allclose(standardised.mean(), 0, atol=1e-12)
+    np.testing.assert_allclose(standardised.std(ddof=0), 1, atol=1e-12)
+
+
+def test_score_points_by_hand(spark):
+    # 600 points at odds of 30 to 1; 20 more at 60 to 1; the ends are cut.
+    scores = load_settings().scores
+    frame = spark.createDataFrame([(1 / 31,), (1 / 61,), (0.999999,), (1e-6,)], "p double")
+    points = [row[0] for row in frame.select(score_points(F.col("p"), scores)).collect()]
+    assert points == [600, 620, 300, 850]
+
+
+def test_the_frame_of_the_tests_is_that_of_the_table(rows):
+    assert [field.dataType for field in rows.schema] == [field.dataType for field in StructType.fromDDL(TRAINING_SET.ddl)]
+    assert CreditModel.__dataclass_fields__.keys() >= {"hazard", "origin"}
