@@ -265,6 +265,9 @@ def _spoiled(
 # Texts of values.
 
 
+_CALENDAR_START = day_number(date(1920, 1, 1))
+
+
 @cache
 def _calendar(style: str) -> pa.Array:
     """The texts of every day from 1920 to 2060 in a style, to look up by day number."""
@@ -276,8 +279,6 @@ def _calendar(style: str) -> pa.Array:
     texts = [pattern.format(*text.split("-")) for text in np.datetime_as_string(days).tolist()]
     return pa.array(texts, pa.string())
 
-
-_CALENDAR_START = -18262  # day number of 1920-01-01
 
 
 def _day_text(days: Ints, style: str, known: Flags | None = None) -> pa.Array:

@@ -231,6 +231,22 @@ def test_clean_records_are_unique_and_belong_together(clean):
         assert len(set(keys)) == len(keys), table
 
 
+def test_days_are_written_as_they_were_drawn():
+    """The first seat's borrower, by hand: day numbers of the process against the texts of the files."""
+    borrowers = tenures(np.arange(1), 42, month_of(AS_OF), month_of(AS_OF), 0.0)
+    joined_on = date(1970, 1, 1) + timedelta(days=int(borrowers.joined_on[0]))
+    assert month_of(joined_on) == borrowers.joined[0]
+    book = walk(borrowers, 42, month_of(AS_OF) + 1)
+    rows = export(book, CLEAN, Window(day_number(AS_OF), 0, 0))
+    assert rows["borrower"][0]["recorded_on"][0].as_py() == joined_on.isoformat()
+    # Accounts begin six months before joining, and months before it are told on joining.
+    account = rows["account_month"][0].to_pylist()
+    first = divmod(int(borrowers.joined[0]) + 2000 * 12 - 6, 12)
+    assert account[0]["period"] == f"{first[0]}{first[1] + 1:02d}"
+    assert account[0]["recorded_on"] == joined_on.isoformat()
+    assert rows["loan"][0]["listed_at"][0].as_py() > joined_on.isoformat()
+
+
 def test_instalments_of_a_loan_that_was_charged_off(clean):
     written_off = next(row for row in clean["loan"] if row["state"] == "WRITTEN_OFF" and row["recorded_on"] > "2025-09")
     story = [row for row in clean["repayment"] if row["contract_no"] == written_off["contract_no"]]
