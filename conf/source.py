@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
@@ -26,6 +26,8 @@ Scalar = str | int | float | bool | date
 
 # What ingest fills by itself: where the row came from, and the source's one currency unless a column says otherwise.
 FILLED = ("source_file", "row_number", "currency")
+# What an argument may name beside the mapping's own columns.
+LANDED = ("known_from", "landed_on")
 ORDER_COLUMNS = ("order_id", "investor_id", "amount", "currency", "target_return", "placed_at")
 _UNMAPPED = ("market_indicator", "investor_order")
 _PARSE_OF_TYPE: dict[str, Parse] = {
@@ -40,13 +42,6 @@ class SourceError(ValueError):
 
 def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
-
-
-def _text_keys(value: object) -> object:
-    """Code lists as text: YAML reads the keys 36 and yes as a number and a truth value."""
-    if not isinstance(value, dict):
-        return value
-    return {("true" if key else "false") if isinstance(key, bool) else str(key): code for key, code in value.items()}
 
 
 Texts = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
@@ -130,7 +125,7 @@ class ColumnMapping(_Model):
     parse: Parse | None = None
     format: Texts = ()
     unit: Unit = "one"
-    codes: Annotated[dict[str, Scalar | None], BeforeValidator(_text_keys)] | None = None
+    codes: dict[str, Scalar | None] | None = None
     default: Scalar | None = None
     constant: Scalar | None = None
     required: bool = False
@@ -248,7 +243,7 @@ class Source(_Model):
             if mapping.function is None and column not in table.columns:
                 raise ValueError(f"{place}.columns.{column}: {table_name} has no such column; it has {list(table.columns)}")
             for argument in spec.arguments.values():
-                if isinstance(argument, Of) and argument.of not in mapping.columns:
+                if isinstance(argument, Of) and argument.of not in {*mapping.columns, *LANDED}:
                     raise ValueError(f"{place}.columns.{column}.arguments: the mapping has no column {argument.of}")
         if mapping.function is not None:
             return
@@ -286,6 +281,22 @@ class Source(_Model):
         return mapping.parse or _PARSE_OF_TYPE[TABLES[table].types.get(column, "STRING")]
 
 
+class _MappingLoader(yaml.SafeLoader):
+    """YAML in which a key is its text, and only true and false are truth values: codes such as 01, yes and no stay."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[str, object]:
+        self.flatten_mapping(node)
+        return {key.value: self.construct_object(value, deep=True) for key, value in node.value}
+
+
+_MappingLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(true|false)$"), ["t", "f"])
+
+
 def load_source(name: str, folder: Path = SOURCES) -> Source:
     """The source called name.
 
@@ -298,8 +309,8 @@ def load_source(name: str, folder: Path = SOURCES) -> Source:
     text = path.read_text(encoding="utf-8")
     shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
     try:
-        lines = _lines(yaml.compose(text, Loader=yaml.SafeLoader))
-        source = Source.model_validate(yaml.safe_load(text))
+        lines = _lines(yaml.compose(text, Loader=_MappingLoader))
+        source = Source.model_validate(yaml.load(text, Loader=_MappingLoader))
     except yaml.YAMLError as error:
         raise SourceError(f"{shown}: not YAML: {error}") from error
     except ValidationError as error:

@@ -357,7 +357,7 @@ def read_rows(
                 yield _record_batch(path, [number for number, _ in malformed], [line for _, line in malformed], union, {})
                 malformed.clear()
     if not ended:
-        raise LandingError(f"{file}: a quote that opens after row {rows} is never closed")
+        raise LandingError(f"{file}: a quote that opens around row {rows} is never closed")
     if digest.hexdigest() != sha256:
         raise LandingError(f"{file}: has changed since the night was opened: open the night again")
 

@@ -98,9 +98,10 @@ def build_typed(source: Source, table: Table, number: int, raw: DataFrame) -> Da
             filled["known_from"] = F.col("landed_on")
         if "currency" in table.columns and "currency" not in mapping.columns:
             filled["currency"] = F.lit(source.currency)
+    rows = plain.withColumns(filled)
     for column, value in derived.items():
-        plain = plain.withColumn(column, value)
-    return plain.withColumns(filled)
+        rows = rows.withColumn(column, value)
+    return rows
 
 
 def _taken(condition, null_values: tuple[str, ...]) -> Column:

@@ -1,0 +1,83 @@
+"""Mappings of sources: the shipped ones load, and a mistake is named with file, line and key."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from conf.source import SOURCES, Csv, LandedFile, SourceError, load_source
+
+GOOD = """name: shop
+title: A shop that lends
+currency: EUR
+horizon_months: 12
+outcome: default_within_horizon
+blocks: [demographic]
+files:
+  people: {path: people.csv, landed_on: '(2024-..-..)'}
+tables:
+  borrower:
+    - from: people
+      columns:
+        borrower_id: nr
+        borrower_type: {constant: person}
+        identity_group_id: nr
+        gender: {column: sex, codes: {01: male, no: female}}
+"""
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SOURCES.glob("*.yaml")))
+def test_shipped_sources_load(name):
+    source = load_source(name)
+    assert source.name == name
+    for kind in source.files:
+        assert source.raw_columns(kind), f"nothing reads {kind}"
+
+
+def test_what_a_good_mapping_says(tmp_path):
+    (tmp_path / "shop.yaml").write_text(GOOD)
+    source = load_source("shop", tmp_path)
+    assert source.raw_columns("people") == {"nr": f"{tmp_path}/shop.yaml:13", "sex": f"{tmp_path}/shop.yaml:16"}
+    # A code is its text: no octal number, no truth value.
+    assert source.tables["borrower"][0].columns["gender"].codes == {"01": "male", "no": "female"}
+    assert source.files["people"].day("in/2024-03-01.csv") == date(2024, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("currency: EUR", "curency: EUR", r"shop\.yaml:1: currency: Field required"),
+        ("currency: EUR", "curency: EUR", r"shop\.yaml:3: curency: Extra inputs are not permitted"),
+        ("gender:", "gander:", r"shop\.yaml:16: tables\.borrower\.0\.columns\.gander: borrower has no such column"),
+        ("        identity_group_id: nr\n", "", r"shop\.yaml:12: .*borrower needs \['identity_group_id'\], which nothing fills"),
+        ("from: people", "from: peple", r"shop\.yaml:11: tables\.borrower\.0\.from: no file peple; files are \['people'\]"),
+        ("constant: person}", "constant: person, column: x}", r"shop\.yaml:14: .*a raw column or is a constant, not both"),
+        ("constant: person}", "unit: dozens, column: x}", r"shop\.yaml:14: .*unit: Input should be 'one', 'percent'"),
+        ("title: A", "name: A", r"key name stands twice"),
+        ("  borrower:\n", "  borower:\n", r"shop\.yaml:10: tables\.borower: no such table; a source can fill \['borrower'"),
+        (", landed_on: '(2024-..-..)'", "", r"borrower needs \['known_from'\], which nothing fills"),
+        ("landed_on: '(2024-..-..)'", "landed_on: '2024'", r"shop\.yaml:8: .*landed_on needs exactly one group"),
+        ("name: shop", "name: shed", r"shop\.yaml:1: name is shed, the file says shop"),
+    ],
+)
+def test_a_mistake_is_named_with_file_line_and_key(tmp_path, old, new, says):
+    (tmp_path / "shop.yaml").write_text(GOOD.replace(old, new, 1))
+    with pytest.raises(SourceError, match=says):
+        load_source("shop", tmp_path)
+
+
+def test_an_unknown_source_lists_the_known_ones(tmp_path):
+    (tmp_path / "shop.yaml").write_text(GOOD)
+    with pytest.raises(SourceError, match=r"no source shed: .* known sources are \['shop'\]"):
+        load_source("shed", tmp_path)
+
+
+def test_a_path_without_its_day_is_an_error():
+    with pytest.raises(ValueError, match=r"no landing day in today"):
+        LandedFile(path="x", landed_on="(2024-..-..)").day("today.csv")
+
+
+def test_a_file_without_header_needs_its_column_names():
+    with pytest.raises(ValueError, match="give column_names if, and only if, header is false"):
+        Csv(header=False)
