@@ -6,7 +6,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup run test up psql rollback clean lint docs preflight
+.PHONY: help setup run test up psql rollback clean bench lint docs preflight
 
 # What is in .env holds unless the environment says otherwise on the command line of make.
 define environment
@@ -72,6 +72,15 @@ rollback: ## serve an earlier batch again: BATCH=<batch_id>
 lint: ## ruff over all code
 	@$(MAKE) setup
 	@.venv/jobs/bin/ruff check .
+
+docs: ## write the generated pages: the 80 features
+	@$(MAKE) setup
+	@$(JOBS) -m features.document
+
+bench: ## time and memory of each nightly task at 20,000 and 200,000 borrowers, and of look-ups; takes long
+	@$(MAKE) preflight
+	@$(MAKE) setup
+	@$(environment) exec $(JOBS) -m dags.launch.bench $(if $(BORROWERS),--borrowers '$(BORROWERS)')
 
 clean: ## stop what runs and remove all state; the environments stay
 	@$(environment) if [ -x $(JOBS) ]; then exec $(JOBS) -m dags.launch.clean $(if $(SOURCE),--source '$(SOURCE)'); else rm -rf var; fi

@@ -239,6 +239,12 @@ class Settings(BaseSettings):
         return self.data or self.market / "landing"
 
     @property
+    def macro_folder(self) -> Path | None:
+        """Files of market indicators: the given folder, else a folder macro beside the landed files; None: there are none."""
+        folder = self.macro or self.data_folder / "macro"
+        return folder if folder.is_dir() else None
+
+    @property
     def tracking_uri(self) -> str:
         """MLflow's tracking and registry store."""
         return self.mlflow_tracking_uri or f"sqlite:///{self.market / 'mlflow' / 'mlflow.db'}"

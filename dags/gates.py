@@ -25,14 +25,16 @@ class GateResult:
     data_docs: str | None
 
 
-# The current night's results only: an earlier night of the same day, from other files, proves nothing about this one.
+# In a night, the current one's results only: an earlier night of the same day, from other files, proves nothing about
+# this one. What runs beside the nights has no manifest; there the newest result of the day counts.
 _RESULTS = """
-select table_name, success, row_count, failed_expectations, message, data_docs
+select distinct on (table_name) table_name, success, row_count, failed_expectations, message, data_docs
 from ops.gate_result
 where gate like %(job)s || '.%%' and as_of_date = %(as_of_date)s
-  and batch_id = (
+  and (not %(in_night)s or batch_id = (
     select batch_id from ops.run_manifest where as_of_date = %(as_of_date)s order by opened_at desc limit 1
-  )
+  ))
+order by table_name, checked_at desc
 """
 
 
@@ -51,21 +53,21 @@ def refusal(job: str, tables: Iterable[str], results: Iterable[GateResult]) -> s
     return "\n".join(reasons) or None
 
 
-def read_results(job: str, as_of_date: date) -> list[GateResult]:
-    """The gate results of a job for the current night of the as-of date."""
+def read_results(job: str, as_of_date: date, in_night: bool) -> list[GateResult]:
+    """The newest gate results of a job for the as-of date, one per table."""
     with psycopg2.connect(role_dsn(load_settings(), "publisher")) as connection, connection.cursor() as cursor:
-        cursor.execute(_RESULTS, {"job": job, "as_of_date": as_of_date})
+        cursor.execute(_RESULTS, {"job": job, "as_of_date": as_of_date, "in_night": in_night})
         rows = cursor.fetchall()
     connection.close()
     return [GateResult(table, success, count, tuple(failed), message, docs) for table, success, count, failed, message, docs in rows]
 
 
-def require_gates(job: str, tables: list[str], as_of_date: str) -> None:
+def require_gates(job: str, tables: list[str], as_of_date: str, in_night: bool = True) -> None:
     """Let the run go on only when each table's gate has let it pass.
 
     Raises AirflowFailException, which is not retried.
     """
-    results = read_results(job, date.fromisoformat(as_of_date))
+    results = read_results(job, date.fromisoformat(as_of_date), in_night)
     reason = refusal(job, tables, results)
     if reason:
         raise AirflowFailException(f"gate of {job} closed for {as_of_date}\n{reason}")

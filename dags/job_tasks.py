@@ -174,16 +174,19 @@ def files_have_landed(as_of_date: str) -> bool:
     return not missing
 
 
-def gate(task_id: str, job: str, tables: tuple[Table, ...]) -> PythonOperator:
+def gate(task_id: str, job: str, tables: tuple[Table, ...], in_night: bool = True) -> PythonOperator:
     """The task that reads from PostgreSQL what the job's gates found, and lets nothing pass a failed or missing one.
 
     It also runs when the job has failed, which a closed gate makes it do: the gate then says which rules were broken.
+    in_night: whether the job works under a run manifest.
     """
     return PythonOperator(
         task_id=task_id,
         doc_md=f"Reads the gate results of `{job}`: {', '.join(table.name for table in tables)}. Starts no JVM.",
         python_callable=require_gates,
-        op_kwargs={"job": job, "tables": [table.name for table in tables], "as_of_date": AS_OF_DATE},
+        op_kwargs={
+            "job": job, "tables": [table.name for table in tables], "as_of_date": AS_OF_DATE, "in_night": in_night,
+        },
         trigger_rule=TriggerRule.ONE_DONE,
     )
 

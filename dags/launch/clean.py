@@ -54,7 +54,7 @@ def main() -> int:
         print(f"removed {market.market}")
     if not chosen:
         # Only what is ours: the home may be a folder that holds other things.
-        for path in (settings.home / "jars", settings.home / "dist", *settings.home.glob("postgresql-*")):
+        for path in (*(settings.home / name for name in ("jars", "dist", "bench")), *settings.home.glob("postgresql-*")):
             shutil.rmtree(path, ignore_errors=True)
         _remove_empty(settings.home)
     return 0

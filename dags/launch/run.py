@@ -88,7 +88,7 @@ def run_night(settings: Settings, api: AirflowApi, processes: Processes | None, 
     """What a night needs and is not there, then the night itself."""
     if settings.source == "simulated":
         run_dag(api, processes, "simulated_market", as_of_date)
-    if settings.macro:
+    if settings.macro_folder:
         run_dag(api, processes, "market_indicators", as_of_date)
     else:
         say("no MACRO= folder: caps per risk group are static")

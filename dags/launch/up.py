@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import time
 
@@ -25,6 +26,21 @@ def start_beside(settings: Settings, processes: Processes) -> None:
             "--backend-store-uri", settings.tracking_uri, "--workers", "1",
         ]
         processes.start("mlflow", server, environment, settings.market / "mlflow")
+
+
+def wait_for_ports(settings: Settings, processes: Processes) -> None:
+    """Wait until the API and MLflow's UI take connections.
+
+    Raises ProcessDied.
+    """
+    ports = [settings.ports.api] + ([] if settings.tracking_uri.startswith("http") else [settings.ports.mlflow])
+    while ports:
+        processes.check()
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", ports[0])) == 0:
+                ports.pop(0)
+            else:
+                time.sleep(0.5)
 
 
 def addresses(settings: Settings) -> str:
@@ -50,6 +66,7 @@ def main() -> int:
                 return 1
             with database(settings), airflow(settings, follow_schedules=True) as (_, processes):
                 start_beside(settings, processes)
+                wait_for_ports(settings, processes)
                 print(addresses(settings), flush=True)
                 while True:
                     processes.check()
