@@ -10,7 +10,8 @@ import json
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
+from types import MappingProxyType
 
 from psycopg2.extras import Json, execute_values
 
@@ -43,13 +44,23 @@ class Night:
 
 
 def build_manifest(
-    settings: Settings, as_of_date: date, landed_files: Mapping[str, str], model_version: str
+    settings: Settings,
+    as_of_date: date,
+    landed_files: Mapping[str, str],
+    model_version: str,
+    macro_files: Mapping[str, str] = MappingProxyType({}),
+    orders: str = "",
 ) -> dict[str, object]:
-    """All that determines a night's results: no clock, no place, no secret."""
+    """All that determines a night's results: no clock, no place, no secret.
+
+    landed_files and macro_files: SHA-256 by path; orders: digest of the orders that a front end placed.
+    """
     return {
         "source": settings.source,
         "as_of_date": as_of_date.isoformat(),
         "landed_files": dict(sorted(landed_files.items())),
+        "macro_files": dict(sorted(macro_files.items())),
+        "orders": orders,
         "model_version": model_version,
         "configuration": configuration_hash(settings),
         "code_version": code_version(settings.source),
@@ -83,6 +94,29 @@ def code_version(source: str) -> str:
     mapping = f"conf/sources/{source}.yaml"
     counted = {name: path for name, path in files.items() if name == mapping or not name.startswith(_NOT_CODE)}
     return _sha256("".join(f"{name} {_sha256(counted[name].read_bytes())}\n" for name in sorted(counted)).encode())
+
+
+def macro_files(settings: Settings) -> dict[str, str]:
+    """SHA-256 of the market indicators' files by name; empty where no folder is set."""
+    if not settings.macro:
+        return {}
+    return {path.name: _sha256(path.read_bytes()) for path in sorted(settings.macro.iterdir()) if path.is_file()}
+
+
+def orders_digest(settings: Settings, placed_before: datetime) -> str:
+    """MD5 over the orders that a front end placed before a moment; those of landed files are in the files' digests."""
+    with closing(connect(settings, "publisher")) as session, session, session.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT coalesce(md5(string_agg(md5(jsonb_build_array(
+                order_id, investor_id, amount, currency, target_return, extract(epoch FROM placed_at), status)::text),
+                '' ORDER BY order_id)), '')
+            FROM intake.investor_order
+            WHERE source_file IS NULL AND coalesce(placed_at, '-infinity') < %s
+            """,
+            (placed_before,),
+        )
+        return cursor.fetchone()[0]
 
 
 def open_manifest(settings: Settings, manifest: Mapping[str, object]) -> Night:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 from conf.settings import Settings
 from conf.source import load_source
 from spark_jobs.landing import landed_files
-from spark_jobs.manifest import build_manifest, open_manifest
+from spark_jobs.manifest import build_manifest, macro_files, open_manifest, orders_digest
 
 # Stands in the manifest of a night that only ingests, before any model has been trained.
 NO_MODEL = "none"
@@ -19,8 +20,13 @@ def run(settings: Settings, as_of_date: date, training: bool = False) -> None:
     Raises models.registry.NoChampion, which says what to run.
     """
     model_version = NO_MODEL if training else _champion_version(settings)
-    files = landed_files(settings, load_source(settings.source), as_of_date)
-    night = open_manifest(settings, build_manifest(settings, as_of_date, files, model_version))
+    source = load_source(settings.source)
+    files = landed_files(settings, source, as_of_date)
+    day_ends = datetime.combine(as_of_date + timedelta(days=1), time.min, ZoneInfo(source.timezone))
+    manifest = build_manifest(
+        settings, as_of_date, files, model_version, macro_files(settings), orders_digest(settings, day_ends)
+    )
+    night = open_manifest(settings, manifest)
     print(f"night {night.batch_id}: {len(files)} landed files, model version {model_version}")
 
 

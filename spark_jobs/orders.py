@@ -42,7 +42,7 @@ def load_order_files(settings: Settings, source: Source, files: list[tuple[Lande
         with closing(connect(settings, "intake")) as session, session, session.cursor() as cursor:
             execute_values(
                 cursor,
-                f"INSERT INTO intake.investor_order ({', '.join(_INTAKE_COLUMNS)}) VALUES %s ON CONFLICT (order_id) DO NOTHING",
+                f"INSERT INTO intake.investor_order ({', '.join(_INTAKE_COLUMNS)}, source_file) VALUES %s ON CONFLICT (order_id) DO NOTHING",
                 _order_rows(source, landed, path, landed_at, refusals),
                 page_size=_PAGE_ROWS,
             )
@@ -71,7 +71,10 @@ def _order_rows(
             reasons = [*broken, *([] if order["order_id"] else ["no order id"])]
             if reasons:
                 refusals.append((order_id, reasons))
-            yield order_id, order["investor_id"], order["amount"], order.get("currency"), order["target_return"], placed_at, "open"
+            yield (
+                order_id, order["investor_id"], order["amount"], order.get("currency"), order["target_return"], placed_at, "open",
+                landed.path,
+            )
 
 
 def _placed_at(text: str | None, landed_at: datetime) -> tuple[datetime, list[str]]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from contextlib import closing
 from datetime import date
+from functools import reduce
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf.database import role_dsn
 from conf.settings import Settings
-from conf.tables import PUBLISHED, Table
+from conf.tables import PUBLISHED, TABLES, Table
 from spark_jobs.database import connect
 from spark_jobs.lake import Lake
 from spark_jobs.manifest import Night, current_night, manifest_of
@@ -32,11 +33,9 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     night = current_night(settings, as_of_date)
     check_gates(settings, night)
     lake = Lake(spark, settings)
-    frames = {table: _as_of(lake, table, as_of_date) for table in PUBLISHED}
+    frames = {table: lake.read_as_of(table, as_of_date) for table in PUBLISHED}
     check_batch(frames, night)
-    batch = Batch(
-        night.batch_id, as_of_date, settings.publication.contract_version, manifest_of(settings, night)
-    )
+    batch = Batch(night.batch_id, as_of_date, settings.publication.contract_version, manifest_of(settings, night))
     dsn = role_dsn(settings, "publisher")
     outcome = publish_batch(
         settings, batch, contents_of(frames), lambda table, staging: copy_rows(frames[table], table, dsn, staging)
@@ -72,15 +71,12 @@ def check_batch(frames: dict[Table, DataFrame], night: Night) -> None:
 
     Raises PublicationRefused, naming table, batch and the job to run.
     """
-    for table, frame in frames.items():
-        others = [row.batch_id for row in frame.where(F.col("batch_id") != night.batch_id).select("batch_id").limit(1).collect()]
-        if others:
-            raise PublicationRefused(
-                f"{table.name} holds rows of batch {others[0]} for {night.as_of_date}, the night is {night.batch_id}: "
-                f"run the job {table.owner} again"
-            )
-
-
-def _as_of(lake: Lake, table: Table, as_of_date: date) -> DataFrame:
-    lake.read(table)  # says which job to run where there is no table
-    return lake.read_as_of(table, as_of_date, lake.version(table))
+    others = reduce(DataFrame.unionAll, (
+        frame.where(F.col("batch_id") != night.batch_id).select(F.lit(table.name).alias("table_name"), "batch_id").limit(1)
+        for table, frame in frames.items()
+    )).collect()
+    for table_name, batch_id in others:
+        raise PublicationRefused(
+            f"{table_name} holds rows of batch {batch_id} for {night.as_of_date}, the night is {night.batch_id}: "
+            f"run the job {TABLES[table_name].owner} again"
+        )

@@ -133,10 +133,12 @@ def upgrade() -> None:
 
         CREATE TABLE intake.investor_order (
             order_id text PRIMARY KEY DEFAULT gen_random_uuid()::text, investor_id text, amount text, currency text,
-            target_return text, placed_at timestamptz DEFAULT now(), status text DEFAULT 'open'
+            target_return text, placed_at timestamptz DEFAULT now(), status text DEFAULT 'open',
+            source_file text
         );
         COMMENT ON TABLE intake.investor_order IS
-            'Orders as a front end sent them. Texts, so that a broken order lands and is refused with its reasons.';
+            'Orders as they came. Texts, so that a broken order lands and is refused with its reasons. source_file: the '
+            'landed file that an order came from, null for a front end''s.';
 
         CREATE TABLE intake.order_refusal (
             order_id text PRIMARY KEY, reasons text[] NOT NULL, refused_at timestamptz NOT NULL DEFAULT now()

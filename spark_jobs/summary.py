@@ -1,0 +1,136 @@
+"""Says what a night published and how to look at it; the last words of ``make run``."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import date
+
+from psycopg2.extensions import cursor
+
+from conf.settings import Settings
+from spark_jobs.database import connect
+from spark_jobs.manifest import current_night
+
+
+def run(settings: Settings, as_of_date: date) -> None:
+    """Print the night of the as-of date.
+
+    Raises NoOpenNight for a day that never ran.
+    """
+    night = current_night(settings, as_of_date)
+    with closing(connect(settings, "publisher")) as session, session, session.cursor() as found:
+        lines = [
+            *_publication(found, night.batch_id, as_of_date, night.model_version),
+            *_ingested(found, night.batch_id),
+            *_scores(found, night.batch_id),
+            *_allocations(found, night.batch_id),
+            *_gates(found, night.batch_id),
+            *_how_to_look(settings),
+        ]
+    print("\n".join(lines))
+
+
+def _publication(found: cursor, batch_id: str, as_of_date: date, model_version: str) -> list[str]:
+    found.execute(
+        """
+        SELECT batch_id = %(batch)s, batch_id, as_of_date,
+            EXISTS (SELECT FROM publication.batch b WHERE b.product = c.product AND b.batch_id = %(batch)s)
+        FROM publication.current_batch c WHERE product = 'lending'
+        """,
+        {"batch": batch_id},
+    )
+    row = found.fetchone()
+    if row and row[0]:
+        state = "published"
+    elif row and row[3]:
+        state = f"attached; readers read batch {row[1]} as of {row[2]}"
+    else:
+        state = "not published" + (f"; readers read batch {row[1]} as of {row[2]}" if row else "")
+    return [f"Batch {batch_id}: {state}", _line("as of", f"{as_of_date}, model version {model_version}")]
+
+
+def _ingested(found: cursor, batch_id: str) -> list[str]:
+    found.execute(
+        """
+        SELECT table_name, landed_rows, quarantined_rows FROM ops.ingested WHERE batch_id = %s AND landed_rows > 0
+        ORDER BY table_name
+        """,
+        (batch_id,),
+    )
+    rows = found.fetchall()
+    if not rows:
+        return []
+    broken = ", ".join(f"{table} {quarantined:,}" for table, _, quarantined in rows if quarantined) or "none"
+    return [
+        _line("rows in", f"{sum(landed for _, landed, _ in rows):,} in {len(rows)} tables"),
+        _line("quarantined", broken),
+    ]
+
+
+def _scores(found: cursor, batch_id: str) -> list[str]:
+    found.execute(
+        "SELECT count(*), avg(prob_default), min(horizon_months) FROM publication.borrower_score WHERE batch_id = %s",
+        (batch_id,),
+    )
+    scored, mean, horizon = found.fetchone()
+    found.execute(
+        "SELECT reason, count(*) FROM publication.unscored WHERE batch_id = %s GROUP BY reason ORDER BY reason", (batch_id,)
+    )
+    unscored = ", ".join(f"{reason} {count:,}" for reason, count in found.fetchall()) or "none"
+    of_mean = f", mean probability of default {mean:.4f} within {horizon} months" if scored else ""
+    return [_line("scored", f"{scored:,} borrowers{of_mean}"), _line("unscored", unscored)]
+
+
+def _allocations(found: cursor, batch_id: str) -> list[str]:
+    found.execute(
+        """
+        SELECT count(*), count(*) FILTER (WHERE status = 'on_target'), count(*) FILTER (WHERE status = 'below_target'),
+            count(*) FILTER (WHERE status = 'unfilled')
+        FROM publication.allocation_summary WHERE batch_id = %s
+        """,
+        (batch_id,),
+    )
+    orders, on_target, below, unfilled = found.fetchone()
+    found.execute(
+        """
+        SELECT currency, sum(allocated_amount), sum(amount),
+            sum(allocated_amount * expected_net_return::numeric) / nullif(sum(allocated_amount), 0)
+        FROM publication.allocation_summary WHERE batch_id = %s GROUP BY currency ORDER BY currency
+        """,
+        (batch_id,),
+    )
+    money = [
+        _line("allocated", f"{allocated:,.2f} of {amount:,.2f} {currency}" + (
+            f", expected net return {net:.4f} a year" if net is not None else ""
+        ))
+        for currency, allocated, amount, net in found.fetchall()
+    ]
+    found.execute("SELECT count(*) FROM publication.loan_valuation WHERE batch_id = %s", (batch_id,))
+    return [
+        _line("open listings", f"{found.fetchone()[0]:,}"),
+        _line("orders", f"{orders:,}: {on_target:,} on target, {below:,} below target, {unfilled:,} unfilled"),
+        *money,
+    ]
+
+
+def _gates(found: cursor, batch_id: str) -> list[str]:
+    found.execute(
+        "SELECT gate, success, message FROM ops.gate_result WHERE batch_id = %s ORDER BY gate", (batch_id,)
+    )
+    results = found.fetchall()
+    closed = [f"  closed: {gate}: {message}" for gate, success, message in results if not success]
+    return [_line("gates", f"{len(results) - len(closed)} of {len(results)} passed"), *closed]
+
+
+def _how_to_look(settings: Settings) -> list[str]:
+    source = f" SOURCE={settings.source}"
+    return [
+        "Look at it:",
+        f"  make psql{source} SQL='select * from publication.latest_borrower_score limit 5'",
+        f"  make psql{source} SQL='select * from publication.latest_allocation_summary limit 5'",
+        f"  make up{source}    # Airflow, MLflow and the API: http://127.0.0.1:{settings.ports.api}/docs",
+    ]
+
+
+def _line(what: str, value: str) -> str:
+    return f"  {what:<14}{value}"
