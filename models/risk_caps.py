@@ -164,7 +164,7 @@ def _poisson_slope(defaults: np.ndarray, expected: np.ndarray, stress: np.ndarra
 def risk_group_caps(
     base_caps: Sequence[float],
     stress: float | None,
-    sensitivity: Sensitivity,
+    sensitivity: Sensitivity | None,
     *,
     min_factor: float,
     max_factor: float,
@@ -172,10 +172,11 @@ def risk_group_caps(
     """Tonight's caps: one row per risk_group (1, 2, …) with cap, base_cap, market_stress, sensitivity, basis, is_static.
 
     The base caps of groups 2 and up times exp(-sensitivity x stress), the factor within min_factor and max_factor, a
-    cap at most 1; group 1 keeps its own. Without stress all caps are static, and stress and sensitivity null.
+    cap at most 1; group 1 keeps its own. Without stress (then sensitivity is not asked for) all caps are static, and
+    stress and sensitivity null.
     """
     base = np.array(base_caps, dtype=float)
-    static = stress is None
+    static = stress is None or sensitivity is None
     factor = 1.0 if static else float(np.clip(np.exp(-sensitivity.value * stress), min_factor, max_factor))
     return pd.DataFrame({
         "risk_group": np.arange(1, len(base) + 1),

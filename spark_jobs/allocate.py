@@ -1,0 +1,297 @@
+"""Values tonight's open listings, sets the caps per risk group and spreads open orders over the listings."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from conf.settings import Settings
+from conf.source import Source, load_source
+from conf.tables import (
+    ALLOCATION,
+    ALLOCATION_SUMMARY,
+    BORROWER_SCORE,
+    INVESTOR_ORDER,
+    LOAN,
+    LOAN_VALUATION,
+    MARKET_INDICATOR,
+    POPULATION,
+    REPAYMENT,
+    RISK_GROUP_CAP,
+    Table,
+)
+from expectations.measures import Bound
+from models.allocation import Listings, Orders, Rules, allocate
+from models.hazard import Hazard, NoHistory, build_exposure
+from models.open_listings import DECIMALS, Terms, build_open_listings, build_valuation, is_eligible, with_score
+from models.registry import load_hazard
+from models.risk_caps import build_indicator_history, fit_sensitivity, market_stress, risk_group_caps
+from spark_jobs.gates import Checked, check_tables
+from spark_jobs.lake import Lake
+from spark_jobs.manifest import Night, current_night
+
+WRITTEN = (LOAN_VALUATION, RISK_GROUP_CAP, ALLOCATION, ALLOCATION_SUMMARY)
+# Four series, monthly, with their revisions.
+MAX_INDICATOR_ROWS = 1_000_000
+CROSS_CHECKS = {
+    "listings_over_remaining": "listings that give more than they have left, over all orders",
+    "orders_not_adding_up": "orders whose holdings are not what their summary says",
+    "identity_groups_over_cap": "orders and identity groups over the cap",
+    "risk_groups_over_cap": "orders and risk groups over the cap of the night",
+    "parts_of_notes": "amounts that are not whole notes",
+}
+
+
+class TooManyRows(ValueError):
+    """One night holds more rows than the driver's solver may take."""
+
+
+def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
+    """Write loan_valuation, risk_group_cap, allocation and allocation_summary of the as-of date.
+
+    Raises NoOpenNight, TooManyRows, GateFailed, and SolverFailed where HiGHS finds no optimum in time.
+    """
+    lake, night, source = Lake(spark, settings), current_night(settings, as_of_date), load_source(settings.source)
+    hazard = _hazard(settings, night)
+    listing = with_score(
+        build_open_listings(_silver(lake, night, LOAN), as_of_date),
+        lake.read_as_of(BORROWER_SCORE, as_of_date),
+        lake.read_as_of(POPULATION, as_of_date),
+    )
+    _replace(lake, night, LOAN_VALUATION, build_valuation(listing, hazard, terms_of(settings, source)))
+    caps = _caps(lake, night, source, hazard)
+    _replace(lake, night, RISK_GROUP_CAP, spark.createDataFrame(pa.Table.from_pandas(caps, schema=CAP_SCHEMA)))
+
+    limits, decimals = settings.allocation, settings.night.currency_decimals
+    orders = bounded(
+        build_open_orders(_silver(lake, night, INVESTOR_ORDER), as_of_date, decimals), limits.max_orders, "orders"
+    )
+    listings = bounded(
+        with_minor_units(lake.read_as_of(LOAN_VALUATION, as_of_date), decimals, "remaining_amount"),
+        limits.max_listings, "listings",
+    )
+    rules = rules_of(settings, caps["cap"])
+    allocation, summary = allocated(orders, listings, rules)
+    for table, result in ((ALLOCATION, allocation), (ALLOCATION_SUMMARY, summary)):
+        amounts = [column for column in table.columns if column.endswith("amount")]
+        _replace(lake, night, table, with_decimal_amounts(spark.createDataFrame(result), decimals, *amounts))
+
+    crossed = build_cross_checks(*(lake.read_as_of(table, as_of_date) for table in WRITTEN), rules).first().asDict()
+    more = {name: (float(crossed[name]), Bound(None, 0, meaning)) for name, meaning in CROSS_CHECKS.items()}
+    checks = [Checked(table, more=more if table == ALLOCATION else {}) for table in WRITTEN]
+    check_tables(lake, checks, as_of_date, night.batch_id)
+    print(_told(listing, listings, caps, summary))
+
+
+def _silver(lake: Lake, night: Night, table: Table) -> DataFrame:
+    return lake.read(table, night.silver_versions[table.name])
+
+
+def _replace(lake: Lake, night: Night, table: Table, frame: DataFrame) -> None:
+    dated = frame.withColumns({"as_of_date": F.lit(night.as_of_date), "batch_id": F.lit(night.batch_id)})
+    lake.replace(table, dated, night.as_of_date)
+
+
+def _hazard(settings: Settings, night: Night) -> Hazard:
+    """The lifetime hazard that belongs to the night's model; raises NoHistory for a model without one."""
+    try:
+        return load_hazard(settings, night.model_version)
+    except FileNotFoundError:
+        raise NoHistory(
+            f"model version {night.model_version} of {settings.model_name} has no lifetime hazard, as no default had been "
+            "watched when it was trained: run the DAG credit_training"
+        ) from None
+
+
+def terms_of(settings: Settings, source: Source) -> Terms:
+    """What all listings of the market have in common."""
+    rules = settings.allocation
+    horizon = None if source.outcome == "default_ever" else source.horizon_months
+    return Terms(horizon, rules.recovery_rate, rules.recovery_lag_months, rules.platform_fee_rate)
+
+
+def rules_of(settings: Settings, caps: pd.Series) -> Rules:
+    """The allocation's rules of the night; caps are in the order of risk groups."""
+    minor_units, rules = 10**settings.night.currency_decimals, settings.allocation
+    return Rules(
+        note={currency: amount * minor_units for currency, amount in rules.note_amount.items()},
+        identity_group_cap=rules.max_identity_group_share,
+        risk_group_caps=tuple(caps),
+        target_step=rules.target_step,
+        concentration_penalty=rules.concentration_penalty,
+        solver_seconds=rules.solver_seconds,
+        minor_units=minor_units,
+    )
+
+
+CAP_SCHEMA = pa.schema([
+    ("risk_group", pa.int32()), ("cap", pa.float64()), ("base_cap", pa.float64()), ("market_stress", pa.float64()),
+    ("sensitivity", pa.float64()), ("basis", pa.string()), ("is_static", pa.bool_()),
+])
+
+
+def _caps(lake: Lake, night: Night, source: Source, hazard: Hazard) -> pd.DataFrame:
+    """Tonight's caps; static where no market indicator has been ingested, or none has enough history."""
+    rules, as_of_date = lake.settings.allocation, night.as_of_date
+    history = pd.DataFrame(columns=["series_id", "observed_on", "known_from", "value"])
+    if MARKET_INDICATOR.name in night.silver_versions:
+        known = build_indicator_history(_silver(lake, night, MARKET_INDICATOR), as_of_date)
+        history = bounded(known, MAX_INDICATOR_ROWS, "values of market indicators").to_pandas()
+    stress = market_stress(history, as_of_date, source.currency)
+    sensitivity = None
+    if stress is not None:
+        exposure = build_exposure(_silver(lake, night, LOAN), _silver(lake, night, REPAYMENT), as_of_date)
+        sensitivity = fit_sensitivity(
+            exposure.toPandas(), hazard, history, source.currency, stated=rules.cap_sensitivity
+        )
+    return risk_group_caps(
+        rules.risk_group_caps, stress, sensitivity, min_factor=rules.min_cap_factor, max_factor=rules.max_cap_factor
+    )
+
+
+def build_open_orders(investor_order: DataFrame, as_of_date: date, decimals: int) -> DataFrame:
+    """Orders that are open on the as-of date, as known by then.
+
+    One row per order_id: investor_id, amount (minor units), currency, target_return.
+    """
+    newest = (
+        investor_order.where(F.col("known_from") <= F.lit(as_of_date))
+        .groupBy("order_id")
+        .agg(F.max_by(F.struct("investor_id", "amount", "currency", "target_return", "status"), "known_from").alias("newest"))
+        .select("order_id", "newest.*")
+        .where(F.col("status") == "open")
+    )
+    return with_minor_units(newest, decimals, "amount").drop("status")
+
+
+def with_minor_units(frame: DataFrame, decimals: int, *columns: str) -> DataFrame:
+    """The decimal columns as whole numbers of the currency's smallest unit: what the allocation counts in."""
+    return frame.withColumns({name: (F.col(name) * 10**decimals).cast("bigint") for name in columns})
+
+
+def with_decimal_amounts(frame: DataFrame, decimals: int, *columns: str) -> DataFrame:
+    """Whole numbers of the smallest unit as exact decimals: the way back."""
+    unit = F.lit(Decimal(1).scaleb(-decimals))
+    return frame.withColumns({name: (F.col(name).cast("decimal(18,0)") * unit).cast("decimal(18,2)") for name in columns})
+
+
+def bounded(frame: DataFrame, limit: int, what: str) -> pa.Table:
+    """The frame as Arrow columns on the driver.
+
+    Raises TooManyRows beyond the limit.
+    """
+    table = frame.limit(limit + 1).toArrow()
+    if table.num_rows > limit:
+        raise TooManyRows(
+            f"more than {limit} {what} in one night: raise allocation.max_{what} (and the driver's memory)"
+            if what in ("orders", "listings") else f"more than {limit} {what} for the driver"
+        )
+    return table
+
+
+def _strings(table: pa.Table, column: str) -> np.ndarray:
+    return table.column(column).to_numpy(zero_copy_only=False).astype(object)
+
+
+def allocated(orders: pa.Table, listings: pa.Table, rules: Rules) -> tuple[pa.Table, pa.Table]:
+    """allocation and allocation_summary of the night, but for as_of_date and batch_id; amounts in minor units.
+
+    orders as of build_open_orders; listings: loan_valuation with remaining_amount in minor units.
+    """
+    book = Orders(
+        order_id=_strings(orders, "order_id"),
+        amount=orders["amount"].to_numpy(),
+        target_return=orders["target_return"].to_numpy(),
+        currency=_strings(orders, "currency"),
+    )
+    market = Listings(
+        loan_id=_strings(listings, "loan_id"),
+        identity_group_id=_strings(listings, "identity_group_id"),
+        risk_group=listings["risk_group"].to_numpy(),
+        remaining=listings["remaining_amount"].to_numpy(),
+        expected_net_return=listings["expected_net_return"].to_numpy(),
+        expected_loss=listings["expected_loss"].to_numpy(),
+        currency=_strings(listings, "currency"),
+    )
+    found = allocate(book, market, rules)
+    of_listing = listings.take(pa.array(found.listing))
+    allocation = pa.table({
+        "order_id": orders["order_id"].take(pa.array(found.order)),
+        **{name: of_listing[name] for name in ("loan_id", "borrower_id", "identity_group_id", "risk_group")},
+        "amount": pa.array(found.amount, pa.int64()),
+        "weight": pa.array((found.amount / book.amount[found.order]).round(DECIMALS), pa.float64()),
+        "expected_net_return": of_listing["expected_net_return"],
+        "currency": of_listing["currency"],
+    })
+    summary = pa.table({
+        **{name: orders[name] for name in ("order_id", "investor_id", "amount", "target_return", "currency")},
+        "allocated_amount": pa.array(found.allocated, pa.int64()),
+        "unallocated_amount": pa.array(book.amount - found.allocated, pa.int64()),
+        "expected_net_return": pa.array(found.expected_net_return.round(DECIMALS), pa.float64(), from_pandas=True),
+        "expected_loss": pa.array(found.expected_loss.round(DECIMALS), pa.float64(), from_pandas=True),
+        "loan_count": pa.array(found.loan_count, pa.int32()),
+        "status": pa.array(found.status, pa.string()),
+        "binding_constraint": pa.array(found.binding_constraint, pa.string()),
+        "message": pa.array(found.message, pa.string()),
+    })
+    return allocation, summary
+
+
+def build_cross_checks(
+    valuation: DataFrame, caps: DataFrame, allocation: DataFrame, summary: DataFrame, rules: Rules
+) -> DataFrame:
+    """What no single table can tell: one row with a count for each of CROSS_CHECKS, all 0 when the night is right.
+
+    Read from the tables as written, so that the way into them is checked too.
+    """
+    amounts = summary.select("order_id", F.col("amount").alias("order_amount"))
+    held = F.sum("amount").alias("held")
+    by_listing = allocation.groupBy("loan_id").agg(held).join(valuation, on="loan_id", how="left")
+    by_order = allocation.groupBy("order_id").agg(held).join(summary, on="order_id", how="full")
+    by_party = allocation.groupBy("order_id", "identity_group_id").agg(held).join(amounts, on="order_id", how="left")
+    by_risk_group = (
+        allocation.groupBy("order_id", "risk_group").agg(held)
+        .join(amounts, on="order_id", how="left")
+        .join(caps.select("risk_group", "cap"), on="risk_group", how="left")
+    )
+    notes = F.create_map(*[F.lit(part) for item in rules.note.items() for part in item])
+    units = (F.col("amount") * rules.minor_units).cast("bigint")
+    # Caps are shares: a share of an amount may lie a hair under the note that it stands for.
+    hair = 1e-6
+    counts = {
+        "listings_over_remaining": (by_listing, F.coalesce(F.col("held") <= F.col("remaining_amount"), F.lit(False))),
+        "orders_not_adding_up": (by_order, F.coalesce("held", F.lit(0)).eqNullSafe(F.col("allocated_amount"))),
+        "identity_groups_over_cap": (by_party, F.col("held") <= F.col("order_amount") * rules.identity_group_cap + hair),
+        "risk_groups_over_cap": (by_risk_group, F.col("held") <= F.col("order_amount") * F.col("cap") + hair),
+        "parts_of_notes": (allocation, units % notes[F.col("currency")] == 0),
+    }
+    broken = [
+        frame.agg(F.count_if(~F.coalesce(holds, F.lit(False))).alias(name)) for name, (frame, holds) in counts.items()
+    ]
+    together = broken[0]
+    for one in broken[1:]:
+        together = together.crossJoin(one)
+    return together
+
+
+def _told(listing: DataFrame, listings: pa.Table, caps: pd.DataFrame, summary: pa.Table) -> str:
+    """One line on the night for the log."""
+    unscored, beyond_policy = listing.agg(
+        F.count_if(F.col("within_policy") & ~is_eligible()), F.count_if(~F.col("within_policy"))
+    ).first()
+    statuses = ", ".join(f"{one['counts']} {one['values']}" for one in summary["status"].value_counts().to_pylist())
+    basis = caps["basis"].iloc[0]
+    market = "caps are static: no market indicators" if basis == "static" else (
+        f"market stress {caps['market_stress'].iloc[0]:+.2f}, caps follow it by a {basis} sensitivity of "
+        f"{caps['sensitivity'].iloc[0]:.2f}"
+    )
+    return (
+        f"{listings.num_rows} listings valued ({unscored} of unscored borrowers and {beyond_policy} outside policy left "
+        f"out); {summary.num_rows} orders: {statuses or 'none'}; {market}"
+    )

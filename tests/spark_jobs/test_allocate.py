@@ -1,0 +1,292 @@
+"""The allocation job on a hand-made night: what it reads, what it writes, and that its gate sees what is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date, datetime
+from decimal import Decimal
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from conf.settings import load_settings
+from conf.tables import (
+    ALLOCATION,
+    ALLOCATION_SUMMARY,
+    BORROWER_SCORE,
+    INVESTOR_ORDER,
+    LOAN,
+    LOAN_VALUATION,
+    MARKET_INDICATOR,
+    POPULATION,
+    REPAYMENT,
+    RISK_GROUP_CAP,
+    Table,
+)
+from models.hazard import Curves, Hazard, NoHistory
+from models.open_listings import Terms, build_open_listings, build_valuation, with_score
+from spark_jobs import allocate as job
+from spark_jobs.allocate import (
+    CROSS_CHECKS,
+    TooManyRows,
+    bounded,
+    build_cross_checks,
+    build_open_orders,
+    rules_of,
+    with_decimal_amounts,
+    with_minor_units,
+)
+from spark_jobs.lake import Lake
+from spark_jobs.manifest import Night
+
+AS_OF = date(2020, 6, 30)
+EARLIER = date(2020, 6, 1)
+HAZARD = Hazard(Curves(np.full(63, 0.005), np.full(63, 0.01)), {})
+ORIGIN = {"source_file": "hand", "row_number": 1}
+
+
+def rows_of(spark, table: Table, rows: list[dict]):
+    """Rows with the table's columns; what a row does not name is null."""
+    return spark.createDataFrame([tuple(row.get(column) for column in table.columns) for row in rows], table.ddl)
+
+
+def listed(loan_id: str, **changes) -> dict:
+    return {
+        "loan_id": loan_id, "borrower_id": f"b-{loan_id}", "amount": Decimal("1000.00"), "term_months": 36,
+        "interest_rate": 0.15, "within_policy": True, "listed_on": EARLIER, "funded_amount": Decimal("0.00"),
+        "status": "listed", "currency": "USD", "known_from": EARLIER, **ORIGIN, **changes,
+    }
+
+
+def order(order_id: str, **changes) -> dict:
+    return {
+        "order_id": order_id, "investor_id": "i", "amount": Decimal("1010.50"), "currency": "USD",
+        "target_return": 0.05, "placed_at": datetime(2020, 6, 1), "status": "open", "known_from": EARLIER, **ORIGIN,
+        **changes,
+    }
+
+
+LOANS = [
+    *(listed(f"l{number:02d}") for number in range(30)),
+    # Half funded since yesterday: the earlier row no longer counts.
+    listed("l00", funded_amount=Decimal("975.00"), known_from=date(2020, 6, 29)),
+    # Funded in full, withdrawn, outside policy, of an unscored borrower, withdrawn tomorrow (open tonight).
+    listed("full", funded_amount=Decimal("1000.00")),
+    listed("withdrawn", status="withdrawn"),
+    listed("outside", within_policy=False),
+    listed("unscored"),
+    listed("tomorrow"),
+    listed("tomorrow", status="withdrawn", known_from=date(2020, 7, 1)),
+]
+
+
+@pytest.fixture(scope="module")
+def lake(spark, tmp_path_factory) -> Lake:
+    """Silver and scores of one hand-made night, written once."""
+    home = tmp_path_factory.mktemp("market")
+    lake = Lake(spark, load_settings(home=home))
+    borrowers = [f"b-l{number:02d}" for number in range(30)] + ["b-full", "b-withdrawn", "b-outside", "b-tomorrow"]
+    scores = [
+        {
+            "borrower_id": borrower, "as_of_date": AS_OF, "borrower_type": "person", "prob_default": 0.04,
+            "horizon_months": 12, "score_points": 600, "risk_group": 1 + number % 5, "timeseries_log_odds": 0.0,
+            "behavior_log_odds": 0.0, "record_log_odds": 0.0, "raw_prob_default": 0.04, "model_version": "1",
+            "batch_id": "batch",
+        }
+        for number, borrower in enumerate(borrowers)
+    ]
+    population = [
+        {
+            "borrower_id": borrower, "as_of_date": AS_OF, "identity_group_id": f"g-{borrower}",
+            "borrower_type": "person", "standing": "applicant", "loan_id": borrower[2:], "months_on_book": 0,
+        }
+        for borrower in borrowers
+    ]
+    orders = [
+        order("fills"),
+        order("unreachable", target_return=0.45),
+        order("tiny", amount=Decimal("12.00")),
+        order("cancelled"),
+        order("cancelled", status="cancelled", known_from=AS_OF),
+    ]
+    # Quiet years, then a jump: stress is held at four.
+    months = [date(year, month, 1) for year in range(2010, 2020) for month in range(1, 13)]
+    indicators = [
+        {"series_id": "BAAFFM", "observed_on": month, "value": 5.0 if month == months[-1] else 2.0 + month.month % 2,
+         "known_from": month.replace(day=28), **ORIGIN}
+        for month in months
+    ]
+    tables = {
+        LOAN: LOANS, REPAYMENT: [], INVESTOR_ORDER: orders, MARKET_INDICATOR: indicators, BORROWER_SCORE: scores,
+        POPULATION: population,
+    }
+    for table, rows in tables.items():
+        lake.create(table)
+        if rows:
+            frame = lake.conform(table, rows_of(spark, table, rows))
+            frame.coalesce(1).write.format("delta").mode("append").save(lake.path(table))
+    return lake
+
+
+@pytest.fixture
+def night(lake, monkeypatch) -> Night:
+    """The night's manifest, without market indicators; database and registry stand outside."""
+    versions = {table.name: lake.version(table) for table in (LOAN, REPAYMENT, INVESTOR_ORDER)}
+    opened = Night("2020-06-30-0123456789ab", AS_OF, "1", {}, versions)
+    monkeypatch.setattr(job, "current_night", lambda *_: opened)
+    monkeypatch.setattr(job, "load_hazard", lambda *_: HAZARD)
+    monkeypatch.setattr("spark_jobs.gates.publish_results", lambda *_: None)
+    return opened
+
+
+def test_night_writes_four_tables_that_agree_and_again_the_same(spark, lake, night, capsys):
+    def written():
+        return [sorted(map(repr, lake.read_as_of(table, AS_OF).collect())) for table in job.WRITTEN]
+
+    job.run(spark, lake.settings, AS_OF)
+    first = written()
+    valuation = {row["loan_id"]: row for row in lake.read_as_of(LOAN_VALUATION, AS_OF).collect()}
+    assert set(valuation) == {f"l{number:02d}" for number in range(30)} | {"tomorrow"}
+    assert valuation["l00"]["remaining_amount"] == Decimal("25.00")
+    assert valuation["l01"]["identity_group_id"] == "g-b-l01"
+    # Valued over 36 months, not with the probability of the first twelve.
+    assert valuation["l01"]["prob_default_lifetime"] > 0.08 > valuation["l01"]["prob_default"]
+    assert 0.05 < valuation["l01"]["expected_net_return"] < 0.15
+
+    caps = lake.read_as_of(RISK_GROUP_CAP, AS_OF).orderBy("risk_group").collect()
+    assert [row["cap"] for row in caps] == lake.settings.allocation.risk_group_caps
+    assert all(row["is_static"] and row["basis"] == "static" for row in caps)
+
+    summary = {row["order_id"]: row for row in lake.read_as_of(ALLOCATION_SUMMARY, AS_OF).collect()}
+    assert set(summary) == {"fills", "unreachable", "tiny"}
+    fills, unreachable, tiny = summary["fills"], summary["unreachable"], summary["tiny"]
+    # 40 notes of 25; at most 2 of a borrower (5% of 1010.50), and 10.50 is no note.
+    assert (fills["allocated_amount"], fills["unallocated_amount"]) == (Decimal("1000.00"), Decimal("10.50"))
+    assert (fills["status"], fills["binding_constraint"], fills["investor_id"]) == ("on_target", None, "i")
+    assert (unreachable["status"], unreachable["binding_constraint"]) == ("below_target", "expected_return")
+    assert tiny["status"] == "unfilled" and tiny["expected_net_return"] is None
+    assert tiny["message"] == "12 USD is less than a note of 25 USD."
+
+    held = lake.read_as_of(ALLOCATION, AS_OF).where("order_id = 'fills'").collect()
+    assert sum(row["amount"] for row in held) == Decimal("1000.00")
+    assert max(row["amount"] for row in held) <= Decimal("50.00")
+    assert held[0]["weight"] == pytest.approx(float(held[0]["amount"]) / 1010.50, abs=1e-9)
+    assert {row["batch_id"] for row in held} == {night.batch_id}
+    told = capsys.readouterr().out
+    assert "31 listings valued (1 of unscored borrowers and 1 outside policy left out); 3 orders" in told
+    assert "caps are static: no market indicators" in told
+
+    job.run(spark, lake.settings, AS_OF)
+    assert written() == first
+
+
+def test_caps_follow_indicators_where_there_are_some(spark, lake, night, monkeypatch):
+    with_indicators = dict(night.silver_versions) | {MARKET_INDICATOR.name: lake.version(MARKET_INDICATOR)}
+    monkeypatch.setattr(job, "current_night", lambda *_: replace(night, silver_versions=with_indicators))
+    job.run(spark, lake.settings, AS_OF)
+    caps = lake.read_as_of(RISK_GROUP_CAP, AS_OF).orderBy("risk_group").collect()
+    # exp(-0.25 x 4) = 0.37 is below the least factor of 0.4. No loan has a history: the sensitivity is the stated one.
+    assert [row["cap"] for row in caps] == pytest.approx([1.0, 0.24, 0.16, 0.1, 0.04])
+    assert {(row["basis"], row["is_static"]) for row in caps} == {("stated", False)}
+
+
+def test_night_before_anything_was_known_is_written_too(spark, lake, night, monkeypatch):
+    day = date(2020, 5, 1)
+    monkeypatch.setattr(job, "current_night", lambda *_: replace(night, as_of_date=day))
+    job.run(spark, lake.settings, day)
+    assert [lake.read_as_of(table, day).count() for table in job.WRITTEN] == [0, 5, 0, 0]
+
+
+def test_model_without_hazard_is_named(spark, lake, night, monkeypatch):
+    def missing(*_):
+        raise FileNotFoundError("hazard.json")
+
+    monkeypatch.setattr(job, "load_hazard", missing)
+    with pytest.raises(NoHistory, match="credit_training"):
+        job.run(spark, lake.settings, AS_OF)
+
+
+def test_bounded_refuses_what_the_driver_may_not_take(spark):
+    assert bounded(spark.range(3), 3, "orders").num_rows == 3
+    with pytest.raises(TooManyRows, match=r"more than 2 orders .* allocation\.max_orders"):
+        bounded(spark.range(3), 2, "orders")
+
+
+def test_minor_units_there_and_back(spark):
+    frame = spark.createDataFrame([(Decimal("1234567890123.45"),), (Decimal("0.01"),)], "amount decimal(18,2)")
+    minor = with_minor_units(frame, 2, "amount")
+    assert [row["amount"] for row in minor.collect()] == [123456789012345, 1]
+    back = with_decimal_amounts(minor, 2, "amount")
+    assert [row["amount"] for row in back.collect()] == [Decimal("1234567890123.45"), Decimal("0.01")]
+
+
+def test_orders_as_known(spark):
+    rows = [
+        order("open"),
+        order("raised", amount=Decimal("100.00")),
+        order("raised", amount=Decimal("200.00"), known_from=AS_OF),
+        order("filled", status="filled"),
+        order("later", known_from=date(2020, 7, 1)),
+    ]
+    found = build_open_orders(rows_of(spark, INVESTOR_ORDER, rows), AS_OF, 2).collect()
+    assert {row["order_id"]: row["amount"] for row in found} == {"open": 101050, "raised": 20000}
+
+
+def test_value_does_not_depend_on_how_listings_fall_into_batches(spark):
+    loan = rows_of(spark, LOAN, [listed("short", term_months=6), listed("long", term_months=60, interest_rate=0.22)])
+    borrowers = ["b-short", "b-long"]
+    score = spark.createDataFrame([(name, 0.1, 2) for name in borrowers], "borrower_id string, prob_default double, risk_group int")
+    population = spark.createDataFrame([(name, name) for name in borrowers], "borrower_id string, identity_group_id string")
+    listing = with_score(build_open_listings(loan, AS_OF), score, population)
+    terms = Terms(12, 0.1, 12, 0.01)
+    values = [
+        sorted(build_valuation(listing.repartition(parts), HAZARD, terms).collect()) for parts in (1, 2)
+    ]
+    assert values[0] == values[1] and len(values[0]) == 2
+
+
+def test_cross_checks_count_what_is_wrong(spark, settings):
+    caps = spark.createDataFrame([(1, 1.0), (2, 0.1)], "risk_group int, cap double")
+    valuation = spark.createDataFrame([("a", Decimal("100.00")), ("b", Decimal("25.00"))], "loan_id string, remaining_amount decimal(18,2)")
+    summary = spark.createDataFrame(
+        [("o", Decimal("1000.00"), Decimal("75.00")), ("p", Decimal("500.00"), Decimal("0.00"))],
+        "order_id string, amount decimal(18,2), allocated_amount decimal(18,2)",
+    )
+    ddl = "order_id string, loan_id string, identity_group_id string, risk_group int, amount decimal(18,2), currency string"
+    rules = rules_of(settings, [1.0, 0.1])
+
+    def counted(*rows):
+        found = build_cross_checks(valuation, caps, spark.createDataFrame(list(rows), ddl), summary, rules).first().asDict()
+        assert set(found) == set(CROSS_CHECKS)
+        return {name for name, count in found.items() if count}
+
+    assert counted(("o", "a", "g", 1, Decimal("50.00"), "USD"), ("o", "b", "h", 2, Decimal("25.00"), "USD")) == set()
+    # b gives 50 of its 25; o's summary says 75.
+    assert counted(("o", "b", "h", 2, Decimal("50.00"), "USD")) == {"listings_over_remaining", "orders_not_adding_up"}
+    # One party with 75 of at most 50, through two listings.
+    assert counted(("o", "a", "g", 1, Decimal("50.00"), "USD"), ("o", "b", "g", 1, Decimal("25.00"), "USD")) == {
+        "identity_groups_over_cap"
+    }
+    # Group 2 may take a tenth of p; p's summary says nothing was placed; 60 is no whole number of notes.
+    assert counted(("p", "a", "g", 2, Decimal("60.00"), "USD"), ("o", "a", "h", 1, Decimal("40.00"), "USD")) == {
+        "risk_groups_over_cap", "identity_groups_over_cap", "parts_of_notes", "orders_not_adding_up"
+    }
+    # A listing that nobody valued, an order without a summary.
+    assert counted(("x", "z", "g", 1, Decimal("25.00"), "USD"), ("o", "a", "h", 1, Decimal("50.00"), "USD"),
+                   ("o", "b", "i", 1, Decimal("25.00"), "USD")) == {
+        "listings_over_remaining", "orders_not_adding_up", "identity_groups_over_cap", "risk_groups_over_cap"
+    }
+
+
+def test_arrow_columns_of_the_solver_are_typed_even_when_empty():
+    orders = pa.table({"order_id": pa.array([], pa.string()), "investor_id": pa.array([], pa.string()),
+                       "amount": pa.array([], pa.int64()), "currency": pa.array([], pa.string()),
+                       "target_return": pa.array([], pa.float64())})
+    listings = pa.table({name: pa.array([], kind) for name, kind in (
+        ("loan_id", pa.string()), ("borrower_id", pa.string()), ("identity_group_id", pa.string()), ("risk_group", pa.int32()),
+        ("remaining_amount", pa.int64()), ("expected_net_return", pa.float64()), ("expected_loss", pa.float64()),
+        ("currency", pa.string()))})
+    allocation, summary = job.allocated(orders, listings, rules_of(load_settings(), [1.0] * 5))
+    assert allocation.num_rows == summary.num_rows == 0
+    assert allocation.schema.field("risk_group").type == pa.int32()
