@@ -64,15 +64,15 @@ BAD_ORDER_RATE = 0.03
 class Layout:
     """One kind of file: its columns in order, and which of them dirt may fall on.
 
-    numbers, dates and codes can be spoiled; owner names the borrower or loan, which an orphan gets wrong; empty
-    columns may be missing by themselves; corrected is the amount that a later correction changes.
+    numbers, dates and codes can be spoiled; owner names the borrower or loan, which an orphan gets wrong (None: the
+    table has no parent); empty columns may be missing by themselves; corrected is the amount that a later correction changes.
     """
 
     columns: tuple[str, ...]
     numbers: tuple[str, ...]
     dates: Mapping[str, str]  # column: a text of its format that is no date
     codes: tuple[str, ...]
-    owner: str
+    owner: str | None
     empty: tuple[str, ...] = ()
     corrected: str | None = None
 
@@ -87,7 +87,7 @@ LAYOUTS: dict[str, Layout] = {
         numbers=("annual_income", "children"),
         dates={"birth_date": _DOTTED},
         codes=("customer_kind", "family", "housing", "education"),
-        owner="party_no",
+        owner=None,
         empty=("birth_date", "sex", "occupation", "education", "family", "children", "housing", "annual_income"),
     ),
     "credit_report": Layout(
@@ -204,7 +204,7 @@ def with_dirt(table: str, records: Records, simulation: Simulation, window: Wind
     draw = uniform(records.key, Purpose.DIRT)
     rates = (
         simulation.broken_type_rate if layout.numbers else 0.0, simulation.impossible_date_rate,
-        simulation.unknown_code_rate, simulation.duplicate_key_rate, simulation.orphan_rate,
+        simulation.unknown_code_rate, simulation.duplicate_key_rate, simulation.orphan_rate if layout.owner else 0.0,
     )
     kind = np.searchsorted(np.cumsum(rates), draw, side="right")  # 5: clean
     choice = hashed(records.key, Purpose.DIRT, 1)
@@ -222,7 +222,7 @@ def with_dirt(table: str, records: Records, simulation: Simulation, window: Wind
     pieces.append((records.columns, within(day + 1, kind <= 2), day + 1))
     pieces.append((columns, within(day, kind == 3), day))
     orphans = within(day, kind == 4)
-    if len(orphans):
+    if layout.owner and len(orphans):
         stranger = records.columns | {layout.owner: pc.binary_join_element_wise(records.columns[layout.owner], "X", "")}
         pieces.append((stranger, orphans, day))
     if layout.corrected:
