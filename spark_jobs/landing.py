@@ -33,7 +33,7 @@ import pyarrow as pa
 import pyarrow.csv
 from delta.tables import DeltaTable
 from pyspark.errors import PySparkException
-from pyspark.sql import Column, DataFrame, Row
+from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from conf.settings import Settings
@@ -76,7 +76,7 @@ def landed_files(settings: Settings, source: Source, as_of_date: date) -> dict[s
         (path, found) for kind in source.files for path, found in _knowable(settings, source, kind, as_of_date).items()
     ))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return dict(zip(paths, pool.map(_sha256, paths.values()), strict=True))
+        return dict(zip(paths, pool.map(sha256_of, paths.values()), strict=True))
 
 
 def _knowable(settings: Settings, source: Source, kind: str, as_of_date: date) -> dict[str, Path]:
@@ -104,7 +104,8 @@ def _landing_day(file: LandedFile, path: str) -> date | None:
         raise LandingError(str(error)) from error
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The digest by which a file is known."""
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -288,22 +289,10 @@ def _append(
     lake: Lake, source: Source, kind: str, files: list[Landed], paths: dict[str, Path], columns: list[list[str]]
 ) -> None:
     """Append the rows of files to the bronze table of their kind, in one commit."""
-    written = source.files[kind].csv
-    union = list(dict.fromkeys(name for names in columns for name in names))
-    tasks = [(file.path, str(paths[file.path]), file.sha256, names) for file, names in zip(files, columns, strict=True)]
-    schema = ", ".join(["_source_file STRING", "_row_number BIGINT", "_malformed STRING", *(f"`{name}` STRING" for name in union)])
-
-    def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for task in batch.to_pylist():
-                yield from read_rows(task["path"], Path(task["file"]), task["sha256"], task["columns"], union, written)
-
-    listed = lake.spark.createDataFrame(
-        lake.spark.sparkContext.parallelize(tasks, len(tasks)), "path STRING, file STRING, sha256 STRING, columns ARRAY<STRING>"
-    )
-    rows = listed.mapInArrow(read, schema).select(
+    tasks = [(file.path, paths[file.path], file.sha256, names) for file, names in zip(files, columns, strict=True)]
+    rows = read_files(lake.spark, tasks, source.files[kind].csv).select(
         F.lit(files[0].batch_id).alias("_batch_id"), "_source_file", "_row_number",
-        F.current_timestamp().alias("_ingested_at"), "_malformed", *(F.col(f"`{name}`") for name in union),
+        F.current_timestamp().alias("_ingested_at"), "_malformed", *(F.col(f"`{name}`") for name in union_of(columns)),
     )
     try:
         (
@@ -316,6 +305,27 @@ def _append(
         if named:
             raise LandingError(named.group(1)) from error
         raise
+
+
+def union_of(columns: list[list[str]]) -> list[str]:
+    """The names of several headers, each once, in the order in which they first appear."""
+    return list(dict.fromkeys(name for names in columns for name in names))
+
+
+def read_files(spark: SparkSession, tasks: list[tuple[str, Path, str, list[str]]], written: Csv) -> DataFrame:
+    """The rows of CSV files (name, place, SHA-256 and columns of each), one task a file; see read_rows."""
+    union = union_of([columns for *_, columns in tasks])
+    schema = ", ".join(["_source_file STRING", "_row_number BIGINT", "_malformed STRING", *(f"`{name}` STRING" for name in union)])
+
+    def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for task in batch.to_pylist():
+                yield from read_rows(task["path"], Path(task["file"]), task["sha256"], task["columns"], union, written)
+
+    listed = [(path, str(file), sha256, columns) for path, file, sha256, columns in tasks]
+    return spark.createDataFrame(
+        spark.sparkContext.parallelize(listed, len(listed)), "path STRING, file STRING, sha256 STRING, columns ARRAY<STRING>"
+    ).mapInArrow(read, schema)
 
 
 def read_rows(

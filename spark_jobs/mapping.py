@@ -177,7 +177,7 @@ def _build_part(source: Source, table: Table, number: int, mapping: TableMapping
     """The rows of one mapping in the table's columns, with landed_on and the rules that a row breaks by itself."""
     typed = build_typed(source, table, number, raw)
     if mapping.function is None:
-        return _with_row_rules(_conformed(table, typed), table)
+        return with_row_rules(_conformed(table, typed), table)
     if mapping.function not in TABLE_FUNCTIONS:
         line = source.line("tables", table.name, number, "function")
         raise MappingError(f"{line}: no table function {mapping.function}; there are {sorted(TABLE_FUNCTIONS)}")
@@ -186,7 +186,7 @@ def _build_part(source: Source, table: Table, number: int, mapping: TableMapping
         made = made.withColumn("currency", F.lit(source.currency))
     made = made.withColumn(BROKEN, F.array().cast("array<string>"))
     broken = _conformed(table, typed.where(F.size(BROKEN) > 0))
-    return _with_row_rules(_conformed(table, made), table).unionByName(broken)
+    return with_row_rules(_conformed(table, made), table).unionByName(broken)
 
 
 def _conformed(table: Table, rows: DataFrame) -> DataFrame:
@@ -199,7 +199,7 @@ def _conformed(table: Table, rows: DataFrame) -> DataFrame:
     return rows.select(*columns, "landed_on", BROKEN)
 
 
-def _with_row_rules(rows: DataFrame, table: Table) -> DataFrame:
+def with_row_rules(rows: DataFrame, table: Table) -> DataFrame:
     """broken_rules with nulls where none may be, and with the table's row rules; not of rows that no column was read of."""
     spoken = F.transform(F.col(BROKEN), lambda rule: F.element_at(F.split(rule, ":"), -1))
     missing = [

@@ -1,0 +1,70 @@
+"""Market indicators: two layouts, publication lags, revisions kept beside the first value, nothing twice."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from conf.tables import MARKET_INDICATOR, QUARANTINE
+from spark_jobs.ingest_market_indicators import indicator_files, read_layout, run
+from spark_jobs.lake import Lake
+from spark_jobs.landing import LandingError
+
+FRED = "sasdate,UNRATE,BAAFFM,HWI\nTransform:,2,1,5\n1/1/2024,3.7,4.1,9000\n2/1/2024,3.9,4.0,\n"
+BOK = "date,RATE\n2024-01-01,3.5\n2024-02-01,3.5\n"
+
+
+def values(lake):
+    rows = lake.read(MARKET_INDICATOR).orderBy("series_id", "observed_on", "known_from").collect()
+    return [(row.series_id, row.observed_on, row.known_from, row.value) for row in rows]
+
+
+def test_values_are_known_from_their_publication_and_revisions_keep_both(spark, settings, tmp_path, gates_without_database):
+    macro = tmp_path / "macro"
+    macro.mkdir()
+    (macro / "fred.csv").write_text(FRED)
+    (macro / "bok.csv").write_text(BOK)
+    settings = settings.model_copy(update={"macro": macro})
+    lake = Lake(spark, settings)
+
+    run(spark, settings, date(2024, 3, 31))
+    first = [
+        ("BAAFFM", date(2024, 1, 1), date(2024, 1, 31), 4.1),  # a market rate: known when its month ends
+        ("BAAFFM", date(2024, 2, 1), date(2024, 2, 29), 4.0),
+        ("BOK_BASE_RATE", date(2024, 1, 1), date(2024, 1, 31), 3.5),
+        ("BOK_BASE_RATE", date(2024, 2, 1), date(2024, 2, 29), 3.5),
+        ("HWI", date(2024, 1, 1), date(2024, 3, 31), 9000.0),  # a late series: two months; its empty cell is no row
+        ("UNRATE", date(2024, 1, 1), date(2024, 2, 29), 3.7),
+        ("UNRATE", date(2024, 2, 1), date(2024, 3, 31), 3.9),
+    ]
+    assert values(lake) == first
+
+    # A later file revises January's unemployment, and has a cell that is no number.
+    (macro / "fred.csv").write_text(FRED.replace("3.7", "3.8") + "3/1/2024,many,4.2,\n")
+    run(spark, settings, date(2024, 4, 30))
+    expected = sorted([
+        *first,
+        ("UNRATE", date(2024, 1, 1), date(2024, 4, 30), 3.8),
+        ("BAAFFM", date(2024, 3, 1), date(2024, 3, 31), 4.2),
+    ])
+    assert values(lake) == expected
+    (broken,) = lake.read(QUARANTINE).collect()
+    assert (broken.broken_rules, broken.source_file) == (["parse:value"], "fred.csv")
+    assert [sent.gate for sent in gates_without_database] == ["ingest_market_indicators.market_indicator"] * 2
+
+
+def test_without_a_folder_the_run_says_that_caps_are_static(spark, settings, caplog, gates_without_database):
+    run(spark, settings, date(2024, 3, 31))
+    assert "caps per risk group are static" in caplog.text
+    assert values(Lake(spark, settings)) == []
+
+
+def test_bad_folders_and_layouts_are_named(spark, tmp_path):
+    with pytest.raises(LandingError, match=r"cannot read the folder of market indicators .*nowhere"):
+        indicator_files(tmp_path / "nowhere")
+    with pytest.raises(LandingError, match="no CSV file in the folder"):
+        indicator_files(tmp_path)
+    (tmp_path / "ecb.csv").write_text("TIME PERIOD,OBS.VALUE\n2024-01,3\n")
+    with pytest.raises(LandingError, match=r"ecb\.csv: unknown layout"):
+        read_layout(spark, tmp_path / "ecb.csv")
