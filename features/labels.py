@@ -118,8 +118,8 @@ def with_exposure_weight(spine: DataFrame, incidence: DataFrame, training_date: 
     A default weighs 1. Without one the weight is (F(m + w) - F(m)) / (F(T) - F(m)), with F the incidence, m the months
     on book, w the months from as-of to training date, rounded, and T the term: the share of the remaining risk that the
     row was watched for, so that weighted cross-entropy is, to first order, the Poisson likelihood with that exposure as
-    offset. A loan that ended well weighs the same, as its incidence counts ended loans too. Where no risk was ever seen
-    after m the share is that of the months.
+    offset. A loan that ended well weighs the same, as its incidence counts ended loans too. A term watched to its end
+    weighs 1; where no risk was ever seen after m the share is that of the months.
     """
     table = incidence.agg(F.map_from_entries(F.collect_list(F.struct("step", "incidence"))).alias("curve"))
     term, held = F.col("term_months"), F.col("months_on_book")
@@ -129,8 +129,8 @@ def with_exposure_weight(spine: DataFrame, incidence: DataFrame, training_date: 
         return F.element_at("curve", life_step(months, term))
 
     share_of_risk = F.try_divide(reached(held + watched) - reached(held), reached(term) - reached(held))
-    share_of_months = F.least(F.try_divide(watched, (term - held).cast("double")), F.lit(1.0))
-    weight = F.coalesce(share_of_risk, F.greatest(share_of_months, F.lit(0.0)), F.lit(1.0))
+    share_of_months = F.try_divide(watched, (term - held).cast("double"))
+    weight = F.when(held + watched >= term, F.lit(1.0)).otherwise(F.coalesce(share_of_risk, share_of_months))
     return (
         spine.crossJoin(F.broadcast(table))
         .withColumn("label_weight", F.when(F.col("is_default"), F.lit(1.0)).otherwise(weight))

@@ -8,7 +8,7 @@ even where a later row tells another story, as scores before the correction were
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 
 from pyspark.sql import Column, DataFrame
@@ -92,6 +92,17 @@ def build_candidates(loan: DataFrame, as_of_dates: Sequence[date]) -> DataFrame:
             .alias("months_on_book"),
         )
     )
+
+
+def build_night_candidates(silver: Mapping[str, DataFrame], as_of_date: date) -> DataFrame:
+    """The candidates of one as-of date, with borrower_type, identity_group_id and is_defaulted.
+
+    silver: tables by name; rows known later than the as-of date do not count.
+    """
+    loan, repayment = silver["loan"], silver["repayment"]
+    candidates = with_party(build_candidates(loan, [as_of_date]), with_known_until(silver["borrower"], "borrower_id"))
+    told = with_default_events(candidates, build_default_events(loan, repayment))
+    return told.withColumn("is_defaulted", was_defaulted()).drop("default_events")
 
 
 def build_applications(loan: DataFrame, first_day: date, last_day: date) -> DataFrame:

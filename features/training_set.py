@@ -68,9 +68,7 @@ def cohort_month(months: list[date]) -> Column:
     return F.get(F.filter(listed, lambda month: F.col("as_of_date") <= month), F.lit(0))
 
 
-def build_spine(
-    loan: DataFrame, months: list[date], training: Training
-) -> DataFrame:
+def build_spine(loan: DataFrame, months: list[date], training: Training) -> DataFrame:
     """One row per (borrower_id, as_of_date): performing borrowers at month ends and the applications up to each.
 
     A cohort takes the applications since the month end of the cohort before it. Performing borrowers with an open
@@ -125,6 +123,7 @@ def build_training_set(
         ).drop("term_months")
     else:
         labelled = labelled.withColumn("label_weight", F.lit(1.0))
-    sampled = with_sampled_groups(labelled, training.max_training_rows, training.seed)
+    # Kept while the caller's session lives: the ground of a join with each silver table, and of the sample's size.
+    sampled = with_sampled_groups(labelled.persist(), training.max_training_rows, training.seed)
     features = with_features(sampled, narrowed(known, first_day, months[-1]))
     return features.where(~is_too_thin()).select(*TRAINING_SET.columns)

@@ -1,0 +1,57 @@
+"""The job build_features: who is to be scored on the as-of date, who is not and why, and the four feature blocks."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from conf.settings import Settings
+from conf.tables import FEATURE_TABLES, POPULATION, UNSCORED
+from expectations.measures import Bound
+from features.blocks import split_blocks, with_features
+from features.point_in_time import narrowed
+from features.population import build_night_candidates, build_unscored, is_too_thin
+from spark_jobs.gates import Checked, check_tables
+from spark_jobs.lake import Lake
+from spark_jobs.manifest import current_night
+from spark_jobs.silver import read_silver
+
+
+def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
+    """Replace the as-of date in population, unscored and the feature tables, from the silver versions of the night.
+
+    Raises NoOpenNight before a night is opened and GateFailed where a table breaks its rules.
+    """
+    lake = Lake(spark, settings)
+    night = current_night(settings, as_of_date)
+    silver = narrowed(read_silver(lake, night.silver_versions), as_of_date, as_of_date)
+
+    # Each is the ground of several tables; small beside the histories that they are made from.
+    candidates = build_night_candidates(silver, as_of_date).persist()
+    assessed = with_features(candidates.where(~F.col("is_defaulted")), silver).persist()
+    population = assessed.where(~is_too_thin())
+    unscored = build_unscored(candidates.where("is_defaulted"), assessed)
+    blocks = split_blocks(population)
+
+    lake.replace(POPULATION, population, as_of_date)
+    lake.replace(UNSCORED, unscored.withColumn("batch_id", F.lit(night.batch_id)), as_of_date)
+    for block, table in FEATURE_TABLES.items():
+        lake.replace(table, blocks[block], as_of_date)
+
+    scored, left_out = (lake.read_as_of(table, as_of_date).count() for table in (POPULATION, UNSCORED))
+    share = Bound(None, settings.gates.max_unscored_share, "unscored borrowers over all candidates")
+    check_tables(
+        lake,
+        [
+            Checked(POPULATION),
+            Checked(UNSCORED, more={"unscored_share": (left_out / max(scored + left_out, 1), share)}),
+            *(
+                Checked(table, lake.read_as_of(table, as_of_date).withColumn("population_count", F.lit(scored)))
+                for table in FEATURE_TABLES.values()
+            ),
+        ],
+        as_of_date,
+        night.batch_id,
+    )
