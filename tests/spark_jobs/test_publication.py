@@ -209,6 +209,32 @@ def test_a_reader_that_holds_on_delays_neither_publication_nor_pruning_for_ever(
     assert len(partitions(impatient)) == 2
 
 
+def test_the_pointer_waits_for_whoever_read_before_the_batch_was_attached(empty_market):
+    """Such a reader may have planned its statement without the new partitions and not taken its snapshot yet."""
+    first, second = make_batch(DAY), make_batch(DAY + timedelta(days=1))
+    publish(empty_market, first)
+    with closing(connect(empty_market, "reader")) as reader, reader.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM publication.latest_unscored")
+        publisher = threading.Thread(target=publish, args=(empty_market, second))
+        publisher.start()
+        attached = "SELECT FROM publication.batch WHERE batch_id = '" + second.batch_id + "'"
+        while not read(empty_market, attached, "publisher"):
+            time.sleep(0.02)
+        time.sleep(0.5)
+        assert current(empty_market) == first.batch_id
+        # Whoever comes after the batch was attached does not hold it up.
+        with closing(connect(empty_market, "reader")) as late, late.cursor() as looking:
+            looking.execute("SELECT count(*) FROM publication.latest_unscored")
+            reader.commit()
+            publisher.join(30)
+            assert not publisher.is_alive()
+    assert current(empty_market) == second.batch_id
+    detail = read(
+        empty_market, "SELECT detail FROM publication.publication_log WHERE action = 'publish' ORDER BY entry DESC LIMIT 1", "publisher"
+    )[0][0]
+    assert detail["waited_seconds"] >= 0.5 and detail["not_waited_for"] == 0
+
+
 def kill_at(settings: Settings, batch: Batch, stop: str) -> None:
     """A child process publishes the batch and dies by SIGKILL when it comes to the named step."""
     def die(*_args, **_kwargs):
@@ -257,6 +283,7 @@ def test_readers_in_a_loop_see_one_whole_batch_over_200_publications(empty_marke
     publish(settings, make_batch(DAY))
     stop = threading.Event()
     reads, wrong = [], []
+    pause = 0.001  # leaves the publisher something of a small machine
     whole = (
         "SELECT count(*), count(DISTINCT batch_id), count(DISTINCT model_version), min(batch_id) = min(model_version), "
         "(SELECT count(*) FROM publication.latest_risk_group_cap WHERE batch_id = min(s.batch_id)) "
@@ -274,6 +301,7 @@ def test_readers_in_a_loop_see_one_whole_batch_over_200_publications(empty_marke
                 reads.append(1)
                 if seen != (3, 1, 1, True, 5):
                     wrong.append(seen)
+                time.sleep(pause)
 
     def look_up() -> None:
         with closing(connect(settings, "reader")) as session, session.cursor() as cursor:
@@ -281,8 +309,9 @@ def test_readers_in_a_loop_see_one_whole_batch_over_200_publications(empty_marke
             while not stop.is_set():
                 cursor.execute("SELECT model_version FROM publication.latest_borrower_score WHERE borrower_id = 'b1'")
                 reads.append(1)
-                if (seen := cursor.fetchall()) is None or len(seen) != 1:
+                if len(seen := cursor.fetchall()) != 1:
                     wrong.append(seen)
+                time.sleep(pause)
 
     def look_twice() -> None:
         with closing(connect(settings, "reader")) as session, session.cursor() as cursor:
@@ -296,6 +325,7 @@ def test_readers_in_a_loop_see_one_whole_batch_over_200_publications(empty_marke
                 reads.append(2)
                 if len(summary) != 1 or summary != lines:
                     wrong.append((summary, lines))
+                time.sleep(pause)
 
     failures = []
 
