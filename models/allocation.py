@@ -5,7 +5,8 @@ All orders of a currency together:
 1. Orders with the same target, rounded up to a multiple of target_step, form a tier; orders of a tier are equals.
 2. Each listing is offered to the tiers pro rata to their money. Each tier's linear program places all it can under the
    caps, reaches its target or comes nearest, and then loses least (``models.tier_program``).
-3. Tiers short of their target get a second solve in which what the others did not take is offered too, pro rata.
+3. Tiers short of their target get a second solve in which what the others did not take is offered too, pro rata. Those
+   whose target is still beyond reach become one tier that takes the most return to be had.
 4. The tier's amounts become whole notes per order (``models.whole_notes``); caps and remainders hold exactly.
 
 A listing that is expected to lose money is not bought for anyone. Input order never matters: everything is sorted by
@@ -15,11 +16,19 @@ id first, and ties go to the smaller id.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from models.tier_program import TierProblem, TierSolution, binding_constraint, solve_tier
+from models.tier_program import (
+    TierProblem,
+    TierSolution,
+    most_return,
+    return_constraint,
+    solve_tier,
+    volume_constraint,
+)
 from models.whole_notes import (
     GOLDEN,
     Holding,
@@ -104,7 +113,7 @@ class _Tier:
 
     orders: np.ndarray
     problem: TierProblem
-    solution: TierSolution | None = None
+    solution: TierSolution
 
 
 def allocate(orders: Orders, listings: Listings, rules: Rules) -> Allocation:
@@ -205,9 +214,10 @@ def _allocate_currency(currency: str, orders: np.ndarray, offered: np.ndarray, r
         order = orders[position]
         results.binding[order], results.message[order] = "note_amount", words.too_small(int(amount[position]))
     tiers = _solve_tiers(stock, limits, np.flatnonzero(large_enough), rules)
+    highest_return = float(stock.expected_net_return.max())
     holdings = _whole_notes(tiers, stock, limits)
     for tier in tiers:
-        explanation = _Explanation(tier, words)
+        explanation = _Explanation(tier, highest_return, words)
         for position in tier.orders:
             order, (listing, held) = orders[position], holdings[position]
             if len(listing):
@@ -235,40 +245,75 @@ def _order_limits(amount: np.ndarray, note: int, target: np.ndarray, rules: Rule
 
 
 def _solve_tiers(stock: Stock, limits: OrderLimits, orders: np.ndarray, rules: Rules) -> list[_Tier]:
-    """Tiers by rising target, solved: first each on its own share of every listing, then the short ones once more."""
+    """Tiers by rising target, solved: first on their own share of every listing, then those short of it once more."""
     if len(orders) == 0:
         return []
-    highest = stock.expected_net_return.max()
-    step = rules.target_step
+    step, highest = rules.target_step, float(stock.expected_net_return.max())
     # Targets above every listing are one tier, and those that any portfolio reaches another.
     number = np.ceil(np.clip(limits.target_return[orders], 0, highest + step) / step - 1e-9).astype(np.int64)
-    total = limits.notes[orders].sum()
-    tiers = []
-    for tier_no in np.unique(number):
-        mine = orders[number == tier_no]
-        invest = float(limits.notes[mine].sum())
-        problem = TierProblem(
-            available=stock.notes * (invest / total),
-            expected_net_return=stock.expected_net_return,
-            expected_loss=stock.expected_loss,
-            group=stock.group,
-            risk_group=stock.risk_group,
-            notes=invest,
-            group_cap=float(limits.group_cap[mine].sum()),
-            risk_caps=limits.risk_caps[mine].sum(axis=0).astype(float),
-            target_return=float(tier_no * step),
-            concentration_penalty=rules.concentration_penalty,
-            solver_seconds=rules.solver_seconds,
-        )
+    targets = {float(one * step): orders[number == one] for one in np.unique(number)}
+    offered = stock.notes.astype(float)
+    first = _solve_round(targets, offered, stock, limits, rules)
+    if not first.beyond and all(tier.solution.reached for tier in first.tiers):
+        return first.tiers
+    reached = [tier for tier in first.tiers if tier.solution.reached]
+    short = {tier.problem.target_return: tier.orders for tier in first.tiers if not tier.solution.reached} | first.beyond
+    left = offered - sum((tier.solution.notes for tier in reached), np.zeros(len(offered)))
+    second = _solve_round(short, np.clip(left, 0, None), stock, limits, rules)
+    if not second.beyond:
+        return reached + second.tiers
+    # All that is to be had: a target above every listing.
+    beyond = np.sort(np.concatenate(list(second.beyond.values())))
+    problem = _problem(beyond, highest + step, second.offered_per_note, stock, limits, rules)
+    return [*reached, *second.tiers, _Tier(beyond, problem, solve_tier(problem))]
+
+
+@dataclass(frozen=True)
+class _Round:
+    """What one round of solving found: tiers solved, and orders by target where it is beyond what all of them together
+    can return. offered_per_note: of each listing, for each note to invest."""
+
+    tiers: list[_Tier]
+    beyond: dict[float, np.ndarray]
+    offered_per_note: np.ndarray
+
+
+def _solve_round(
+    targets: Mapping[float, np.ndarray], offered: np.ndarray, stock: Stock, limits: OrderLimits, rules: Rules
+) -> _Round:
+    """Offer listings (in notes) to the tiers pro rata to their money and solve each tier within reach."""
+    everyone = np.sort(np.concatenate(list(targets.values())))
+    per_note = offered / limits.notes[everyone].sum()
+    # Shares and caps of a tier are in proportion to those of all together, so one solve tells what is within reach.
+    _, ceiling = most_return(_problem(everyone, 0.0, per_note, stock, limits, rules))
+    tiers, beyond = [], {}
+    for target, mine in sorted(targets.items()):
+        if target > ceiling + RETURN_TOLERANCE:
+            beyond[target] = mine
+            continue
+        problem = _problem(mine, target, per_note, stock, limits, rules)
         tiers.append(_Tier(mine, problem, solve_tier(problem)))
-    short = [tier for tier in tiers if not tier.solution.reached]
-    if short and len(short) < len(tiers):
-        left = stock.notes - sum(tier.solution.notes for tier in tiers if tier.solution.reached)
-        money = sum(tier.problem.notes for tier in short)
-        for tier in short:
-            tier.problem = replace(tier.problem, available=np.clip(left, 0, None) * (tier.problem.notes / money))
-            tier.solution = solve_tier(tier.problem)
-    return tiers
+    return _Round(tiers, beyond, per_note)
+
+
+def _problem(
+    orders: np.ndarray, target: float, offered_per_note: np.ndarray, stock: Stock, limits: OrderLimits, rules: Rules
+) -> TierProblem:
+    """The linear program's data for these orders (positions) together."""
+    notes = float(limits.notes[orders].sum())
+    return TierProblem(
+        available=offered_per_note * notes,
+        expected_net_return=stock.expected_net_return,
+        expected_loss=stock.expected_loss,
+        group=stock.group,
+        risk_group=stock.risk_group,
+        notes=notes,
+        group_cap=float(limits.group_cap[orders].sum()),
+        risk_caps=limits.risk_caps[orders].sum(axis=0).astype(float),
+        target_return=target,
+        concentration_penalty=rules.concentration_penalty,
+        solver_seconds=rules.solver_seconds,
+    )
 
 
 def _whole_notes(
@@ -361,23 +406,27 @@ def _closed(holding: Holding) -> tuple[np.ndarray, np.ndarray]:
 class _Explanation:
     """Status, binding constraint and message of a tier's orders; what binds is only asked when something does."""
 
-    def __init__(self, tier: _Tier, words: _Words) -> None:
-        self.tier, self.words = tier, words
-        self._binding: tuple[str | None, str | None] | None = None
+    def __init__(self, tier: _Tier, highest_return: float, words: _Words) -> None:
+        self.tier, self.highest_return, self.words = tier, highest_return, words
 
-    @property
-    def binding(self) -> tuple[str | None, str | None]:
-        """What keeps the tier from its volume, and from its target return."""
-        if self._binding is None:
-            self._binding = binding_constraint(self.tier.problem)
-        return self._binding
+    @cached_property
+    def volume_binds(self) -> str:
+        """What keeps the tier from investing more."""
+        if self.tier.solution.notes.sum() > self.tier.problem.notes * (1 - 1e-6):
+            return "whole_notes"
+        return volume_constraint(self.tier.problem)
+
+    @cached_property
+    def return_binds(self) -> str:
+        """What keeps the tier from a higher return."""
+        return return_constraint(self.tier.problem) or "expected_return"
 
     def of(
         self, amount: int, allocated: int, loans: int, net_return: float, target: float
     ) -> tuple[str, str | None, str]:
         """Status, binding constraint and message of one order; amounts in minor units."""
         left = amount - allocated
-        volume_binds = (self.binding[0] or "whole_notes") if left >= self.words.note else None
+        volume_binds = self.volume_binds if left >= self.words.note else None
         if allocated == 0:
             return UNFILLED, volume_binds, f"No note could be placed: {self.words.room(volume_binds)}."
         rest = self.words.left_over(left, volume_binds)
@@ -388,7 +437,7 @@ class _Explanation:
         if best is None or best >= target:
             why = f"in whole notes of {self.words.money(self.words.note)} this is the nearest to the target of {target:.2%}"
             return BELOW_TARGET, "whole_notes", f"{held}; {why}.{rest}"
-        binds = self.binding[1] or "expected_return"
+        binds = "expected_return" if self.highest_return < target else self.return_binds
         why = f"{self.words.limit(binds, target)}, {max(best, net_return):.2%} is the most tonight"
         return BELOW_TARGET, binds, f"{why[0].upper()}{why[1:]}: {held}; the target is {target:.2%}.{rest}"
 

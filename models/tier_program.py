@@ -137,7 +137,7 @@ class _Program:
 
     def most_volume(self) -> float:
         """Notes that can be placed under the caps, at most those to invest."""
-        if self.columns == 0:
+        if self.columns == 0 or self.problem.notes <= 0:
             return 0.0
         return float(self.solve(-np.ones(self.columns), -highspy.kHighsInf, -highspy.kHighsInf).sum())
 
@@ -178,35 +178,35 @@ def solve_tier(problem: TierProblem) -> TierSolution:
     )
 
 
+def most_return(problem: TierProblem) -> tuple[float, float]:
+    """Notes that can be placed under the caps, and the highest mean return over as many (0 where none can)."""
+    program = _Program(problem)
+    volume = program.most_volume()
+    return (volume, program.most_return(volume) / volume) if volume > 1e-6 else (0.0, 0.0)
+
+
 RELAXATIONS = ("identity_group_cap", "risk_group_cap", "listing_remaining")
 
 
-def binding_constraint(problem: TierProblem) -> tuple[str | None, str | None]:
-    """What keeps the tier from its full volume, and from its target return: names of RELAXATIONS, or expected_return.
+def volume_constraint(problem: TierProblem) -> str:
+    """Which family of constraints, dropped alone, would let most notes more be placed; the first on a tie."""
+    volumes = {name: _Program(_without(problem, name)).most_volume() for name in RELAXATIONS}
+    return max(RELAXATIONS, key=lambda name: round(volumes[name], 6))
 
-    None where nothing does. Each family of constraints is dropped in turn; the one without which most is gained binds
-    (the first of RELAXATIONS on a tie). expected_return: no listing alone returns the target, or no single family
-    stands in the way.
+
+def return_constraint(problem: TierProblem) -> str | None:
+    """Which family of constraints, dropped alone, would raise the highest mean return most; the first on a tie.
+
+    The volume stays what it is with all constraints. None where no single family stands in the way.
     """
     program = _Program(problem)
     volume = program.most_volume()
-    short_of_volume = volume < problem.notes * (1 - 1e-6)
-    relaxed = {name: _Program(_without(problem, name)) for name in RELAXATIONS}
-    volume_binds = None
-    if short_of_volume:
-        volumes = {name: one.most_volume() for name, one in relaxed.items()}
-        volume_binds = max(RELAXATIONS, key=lambda name: round(volumes[name], 6))
     if volume <= 1e-6:
-        return volume_binds, None
+        return None
     best = program.most_return(volume)
-    if best >= problem.target_return * volume * (1 - RELATIVE_SLACK):
-        return volume_binds, None
-    if problem.expected_net_return.max() < problem.target_return:
-        return volume_binds, "expected_return"
-    returns = {name: one.most_return(volume) for name, one in relaxed.items()}
+    returns = {name: _Program(_without(problem, name)).most_return(volume) for name in RELAXATIONS}
     binds = max(RELAXATIONS, key=lambda name: round(returns[name], 6))
-    gains = returns[binds] > best + 1e-6 * max(1.0, abs(best))
-    return volume_binds, binds if gains else "expected_return"
+    return binds if returns[binds] > best + 1e-6 * max(1.0, abs(best)) else None
 
 
 def _without(problem: TierProblem, constraint: str) -> TierProblem:
