@@ -56,6 +56,17 @@ class AirflowApi:
         self._request("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body).raise_for_status()
         return run_id
 
+    def fail_unfinished(self, dag_id: str) -> list[str]:
+        """Mark runs that nothing works on any more as failed; a DAG has one run at a time and would wait for them.
+
+        Returns their run ids.
+        """
+        path = f"/api/v2/dags/{dag_id}/dagRuns"
+        runs = [run["dag_run_id"] for run in self._get(f"{path}?state=running&state=queued")["dag_runs"]]
+        for run_id in runs:
+            self._request("PATCH", f"{path}/{run_id}", json={"state": "failed"}).raise_for_status()
+        return runs
+
     def run_state(self, dag_id: str, run_id: str) -> str:
         """queued, running, success or failed."""
         return self._get(f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")["state"]

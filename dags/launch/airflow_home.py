@@ -76,8 +76,6 @@ def environment(settings: Settings, follow_schedules: bool) -> dict[str, str]:
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home(settings) / "logs"),
         "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
         "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": str(follow_schedules),
-        # A busy two-core machine may let a heartbeat wait; five minutes killed healthy Spark tasks of other projects.
-        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "900",
         "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
         # The DAGs change with a commit, not while they run.
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",

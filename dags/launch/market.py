@@ -19,11 +19,17 @@ from dags.launch.airflow_home import AirflowProblem
 from dags.launch.processes import Processes, supervised, uninterrupted
 
 DAGS = ("nightly_scoring", "credit_training", "market_indicators", "rollback_publication")
+SIMULATED_DAGS = ("simulated_market",)
 START_SECONDS = 300
 
 
 class JobFailed(RuntimeError):
     """A job that was run directly ended with an error, which it has printed."""
+
+
+def dag_ids(settings: Settings) -> tuple[str, ...]:
+    """The DAGs of the market."""
+    return DAGS + SIMULATED_DAGS if settings.source == "simulated" else DAGS
 
 
 def run_job(*arguments: str) -> int:
@@ -95,7 +101,7 @@ def airflow(settings: Settings, follow_schedules: bool) -> Iterator[tuple[Airflo
         for name, command in airflow_home.commands().items():
             processes.start(name, command, environment, ROOT)
         api = connect(settings)
-        wait_until_ready(api, processes)
+        wait_until_ready(settings, api, processes)
         api.ensure_pool("spark", 1)
         yield api, processes
 
@@ -105,13 +111,13 @@ def connect(settings: Settings) -> AirflowApi:
     return AirflowApi(airflow_home.url(settings), airflow_home.USER, airflow_home.password(settings))
 
 
-def wait_until_ready(api: AirflowApi, processes: Processes | None = None) -> None:
+def wait_until_ready(settings: Settings, api: AirflowApi, processes: Processes | None = None) -> None:
     """Wait for the components and the DAGs.
 
     Raises AirflowProblem where they are not there in time, with the reason why DAG files cannot be read.
     """
     deadline = time.monotonic() + START_SECONDS
-    while not api.is_ready(DAGS):
+    while not api.is_ready(dag_ids(settings)):
         if processes:
             processes.check()
         if time.monotonic() > deadline:

@@ -19,6 +19,7 @@ from dags.launch.market import (
     JobFailed,
     airflow,
     connect,
+    dag_ids,
     database,
     has_champion,
     owner,
@@ -115,11 +116,14 @@ def main() -> int:
             if is_owner:
                 say(f"starting Airflow for the {settings.source} market")
                 with airflow(settings, follow_schedules=False) as (api, processes):
+                    for dag_id in dag_ids(settings):
+                        for run_id in api.fail_unfinished(dag_id):
+                            say(f"{dag_id} run {run_id} was interrupted: marked as failed")
                     run_night(settings, api, processes, as_of_date)
             else:
                 say("using the Airflow that is up")
                 api = connect(settings)
-                wait_until_ready(api)
+                wait_until_ready(settings, api)
                 run_night(settings, api, None, as_of_date)
             print(flush=True)
             if run_job("spark_jobs", "summary", "--as-of-date", as_of_date.isoformat()):
