@@ -57,6 +57,8 @@ def database():
     """
     from spark_jobs.database_server import ensure_database, server_state
 
+    # A test run that is told to end takes its server along, as one that is interrupted does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     home = Path(tempfile.mkdtemp(prefix="mosaic-tests-"))
     home.chmod(0o755)
     (home / "jars").symlink_to(load_settings().home / "jars")
