@@ -154,6 +154,10 @@ def _refuse_bad_input(orders: Orders, listings: Listings, rules: Rules) -> None:
         raise ValueError(f"no note for {', '.join(without_note)}: add it to allocation.note_amount")
 
 
+def _rank(ids: np.ndarray) -> np.ndarray:
+    return np.unique(ids.astype(str), return_inverse=True)[1]
+
+
 class _Results:
     """Per-order results and holdings while they are collected."""
 
@@ -179,7 +183,8 @@ class _Results:
     def finished(self) -> Allocation:
         parts = list(zip(*self.holdings, strict=True)) or [[np.zeros(0, dtype=np.int64)]] * 3
         order, listing, amount = (np.concatenate(part) for part in parts)
-        by_id = np.lexsort((self.listings.loan_id[listing].astype(str), self.orders.order_id[order].astype(str)))
+        # Ranks once per id, not strings once per holding: there may be millions of these.
+        by_id = np.lexsort((_rank(self.listings.loan_id)[listing], _rank(self.orders.order_id)[order]))
         return Allocation(
             order[by_id], listing[by_id], amount[by_id], self.allocated, self.net_return, self.loss, self.loans,
             self.status, self.binding, self.message,
