@@ -3,6 +3,8 @@
 Files lie in ``<data folder>/<table>/<day>/part-*.csv``. The first landing is one folder per table, named by its as-of
 date, with the history; every later day has a folder of its own. A table without records on a day has no folder; the
 orders' folder comes last, so where it stands the day is complete. Days that are there are left alone.
+Tasks write their parts themselves (one pass over the process makes all tables), so on a cluster the data folder is one
+that every executor sees under the same path.
 """
 
 from __future__ import annotations
@@ -43,6 +45,8 @@ HISTORY_TASK_BORROWERS = 50_000
 NIGHT_TASK_BORROWERS = 100_000
 # Below this a history is not split further, however many cores there are.
 MIN_TASK_BORROWERS = 5_000
+# Seats drawn at once: a history of 2,500 seats needs some 330 MB in a Python worker, one of 10,000 needs 600.
+BATCH_BORROWERS = 2_500
 INDICATOR_MONTHS = 240
 
 
@@ -99,8 +103,8 @@ def _land(
     def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         task = TaskContext.get()
         parts = _Parts(landing.unfinished, task.partitionId(), task.taskAttemptId())
-        for batch in batches:
-            records = _draw(batch.column(0).to_numpy(), simulation, window, gone_for)
+        for seats in _seats(batches):
+            records = _draw(seats, simulation, window, gone_for)
             for table, (rows, recorded_on) in records.items():
                 if one_folder is not None:
                     parts.append(table, one_folder, rows)
@@ -113,6 +117,13 @@ def _land(
     seats = spark.range(0, simulation.borrowers, 1, tasks)
     # One number per task reaches the driver: counting makes the tasks write.
     seats.mapInArrow(write, "rows BIGINT").agg(F.sum("rows")).first()
+
+
+def _seats(batches: Iterator[pa.RecordBatch]) -> Iterator[np.ndarray]:
+    """The seats of a task, a few at a time."""
+    for batch in batches:
+        seats = batch.column(0).to_numpy()
+        yield from (seats[start : start + BATCH_BORROWERS] for start in range(0, len(seats), BATCH_BORROWERS))
 
 
 def _draw(
@@ -130,8 +141,8 @@ def build_truth(spark: SparkSession, simulation: Simulation, as_of_date: date) -
 
     def truth(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         month = month_of(as_of_date)
-        for batch in batches:
-            borrowers = tenures(batch.column(0).to_numpy(), simulation.seed, month - TAIL_MONTHS, month, simulation.two_ids_rate)
+        for seats in _seats(batches):
+            borrowers = tenures(seats, simulation.seed, month - TAIL_MONTHS, month, simulation.two_ids_rate)
             probability = true_default_probability(walk(borrowers, simulation.seed, month + 1), simulation.seed, as_of_date)
             known = ~np.isnan(probability)
             yield pa.record_batch({
@@ -176,6 +187,8 @@ class Landing:
         for table in (*LAYOUTS, "investor_order"):
             source, target = (root / table / day.isoformat() for root in (self.unfinished, self.folder))
             if source.is_dir() and not target.is_dir():
+                for abandoned in source.glob(".part-*"):  # of a task that failed and was tried again
+                    abandoned.unlink()
                 target.parent.mkdir(parents=True, exist_ok=True)
                 source.rename(target)
 
