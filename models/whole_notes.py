@@ -61,7 +61,7 @@ def round_systematically(amounts: np.ndarray, total: int, offset: float) -> np.n
     if total == 0 or amounts.sum() <= 0:
         return np.zeros(len(amounts), dtype=np.int64)
     ends = np.cumsum(amounts)
-    ends = ends * (total / ends[-1])
+    ends = ends / ends[-1] * total
     ends[-1] = total
     # At the end of the list offset alone is left over: the sum is total whatever the offset in [0, 1).
     marks = np.floor(ends + offset).astype(np.int64)

@@ -32,7 +32,7 @@ def test_systematic_rounding_adds_up_and_every_prefix_is_within_one(amounts, off
         assert notes.sum() == 0
         return
     assert notes.sum() == total and np.all(notes >= 0)
-    exact = np.cumsum(amounts) * total / amounts.sum()
+    exact = np.cumsum(amounts) / amounts.sum() * total
     assert np.all(np.abs(np.cumsum(notes) - exact) <= 1 + 1e-9)
 
 
