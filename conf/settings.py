@@ -240,9 +240,9 @@ class Settings(BaseSettings):
 
     @property
     def macro_folder(self) -> Path | None:
-        """Files of market indicators: the given folder, else a folder macro beside the landed files; None: there are none."""
-        folder = self.macro or self.data_folder / "macro"
-        return folder if folder.is_dir() else None
+        """Files of market indicators: the given folder, else a folder macro among the landed files; None: there is none."""
+        beside = self.data_folder / "macro"
+        return self.macro or (beside if beside.is_dir() else None)
 
     @property
     def tracking_uri(self) -> str:
