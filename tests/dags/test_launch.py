@@ -1,0 +1,89 @@
+"""What make run and make up are made of, without starting a server."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+
+import pytest
+
+from conf.settings import load_settings
+from dags.launch import airflow_home
+from dags.launch.airflow_api import AirflowApi, TaskState, _exception_lines
+from dags.launch.market import dag_ids, owner
+from dags.launch.run import progress
+
+
+@pytest.fixture
+def market(tmp_path, monkeypatch):
+    """Settings of a market whose database roles have their passwords."""
+    monkeypatch.setenv("MOSAIC_AIRFLOW_PASSWORD", "secret")
+    return load_settings(home=tmp_path)
+
+
+def test_environment_is_this_markets_and_no_other_airflows(market, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", "/somewhere/else")
+    monkeypatch.setenv("AIRFLOW__CELERY__BROKER_URL", "redis://other")
+    environment = airflow_home.environment(market, follow_schedules=False)
+    assert environment["AIRFLOW__CORE__DAGS_FOLDER"].endswith("/dags")
+    assert "AIRFLOW__CELERY__BROKER_URL" not in environment
+    assert environment["AIRFLOW_HOME"] == str(market.market / "airflow")
+    assert environment["AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE"] == "False"
+    # The provider takes the first spark-submit of the PATH.
+    assert environment["PATH"].split(":")[0].endswith(".venv/jobs/bin")
+    assert "127.0.0.1" in environment["NO_PROXY"]
+
+
+def test_connection_carries_the_master(market):
+    cluster = market.model_copy(update={"spark": market.spark.model_copy(update={"master": "spark://host:7077"})})
+    connection = json.loads(airflow_home.environment(cluster, True)["AIRFLOW_CONN_MOSAIC_SPARK"])
+    assert connection == {"conn_type": "spark", "host": "spark://host:7077"}
+
+
+def test_secrets_are_made_once_and_are_private(market):
+    first = airflow_home.environment(market, True)
+    assert airflow_home.environment(market, True) == first
+    assert len(airflow_home.password(market)) >= 12
+    for path in (market.market / "airflow").glob("*.json"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+def test_only_the_simulated_market_has_a_dag_that_simulates(market):
+    assert "simulated_market" in dag_ids(market)
+    assert "simulated_market" not in dag_ids(market.model_copy(update={"source": "lendingclub"}))
+
+
+def test_a_market_has_one_owner_at_a_time(market):
+    with owner(market) as first:
+        assert first
+        assert (market.market / "servers.lock").read_text() == str(os.getpid())
+        with owner(market) as second:
+            assert not second
+        # Looking at a lock that is held leaves its owner's name there.
+        assert (market.market / "servers.lock").read_text() == str(os.getpid())
+    with owner(market) as third:
+        assert third
+
+
+@pytest.mark.parametrize(
+    ("task", "line"),
+    [
+        (TaskState("ingest", "running", 1, None), "  ingest                    running"),
+        (TaskState("ingest", "running", 2, None), "  ingest                    running             attempt 2"),
+        (TaskState("ingest", "success", 1, 34.4), "  ingest                    success               34 s"),
+    ],
+)
+def test_progress(task, line):
+    assert progress(task) == line
+
+
+def test_log_tail_leaves_out_what_only_repeats():
+    # A failed spark-submit repeats its whole command, and what the job said, which stands above already.
+    event = {"error_detail": [{"exc_type": "AirflowException", "exc_value": "Cannot execute: spark-submit --master local[*] …"}]}
+    assert _exception_lines(event) == ["AirflowException: Cannot execute: "]
+    assert _exception_lines({"event": "x"}) == []
+
+
+def test_airflow_that_is_down_is_not_ready():
+    assert not AirflowApi("http://127.0.0.1:1", "admin", "x").is_ready(("nightly_scoring",))
