@@ -157,9 +157,9 @@ QUARANTINE = Table(
     "quarantine",
     """table_name STRING NOT NULL, row_key STRING NOT NULL, raw STRING NOT NULL, broken_rules ARRAY<STRING> NOT NULL,
     known_from DATE, source_file STRING NOT NULL, row_number BIGINT NOT NULL, batch_id STRING NOT NULL""",
-    ("table_name", "source_file", "row_number"),
+    ("table_name", "source_file", "row_number", "batch_id"),
     "ingest",
-    "Rows that broke a rule, as JSON, with all the rules they broke.",
+    "Rows that broke a rule, as JSON, with all the rules they broke. batch_id: the batch that landed the row.",
     "table_name",
 )
 

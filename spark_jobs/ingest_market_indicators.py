@@ -48,10 +48,10 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     batch_id = f"market-indicators-{as_of_date}"
     lake.create(MARKET_INDICATOR)
     lake.create(QUARANTINE)
-    if settings.macro is None:
+    if settings.macro_folder is None:
         logger.warning("no folder of market indicators (MACRO=): caps per risk group are static")
     else:
-        raw = [read_layout(spark, file) for file in indicator_files(settings.macro)]
+        raw = [read_layout(spark, file) for file in indicator_files(settings.macro_folder)]
         append_indicators(lake, raw, as_of_date, batch_id)
     check_table(lake, MARKET_INDICATOR, as_of_date, batch_id, job="ingest_market_indicators")
 
@@ -135,11 +135,11 @@ def build_new_values(values: DataFrame, silver: DataFrame, as_of_date: date) -> 
 
 def append_indicators(lake: Lake, raw: list[DataFrame], as_of_date: date, batch_id: str) -> None:
     """Append new values and revisions to silver, and rows that break a rule to quarantine."""
-    cells = reduce(DataFrame.unionByName, raw).persist()
+    cells = reduce(DataFrame.unionByName, raw).withColumn("_batch_id", F.lit(batch_id)).persist()
     indicators = build_indicators(cells).persist()
     good = indicators.where(F.size(BROKEN) == 0)
     lake.append(MARKET_INDICATOR, build_new_values(good, lake.read(MARKET_INDICATOR), as_of_date))
-    broken = build_quarantine(indicators.where(F.size(BROKEN) > 0), {"macro": cells}, MARKET_INDICATOR, batch_id)
+    broken = build_quarantine(indicators.where(F.size(BROKEN) > 0), {"macro": cells}, MARKET_INDICATOR)
     there = lake.read(QUARANTINE).select(*QUARANTINE.key)
     # A wide row has many cells; its first broken one speaks for it.
     lake.append(QUARANTINE, broken.dropDuplicates(list(QUARANTINE.key)).join(there, list(QUARANTINE.key), "left_anti"))

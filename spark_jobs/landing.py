@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import pyarrow as pa
 import pyarrow.csv
 from delta.tables import DeltaTable
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
@@ -65,6 +66,23 @@ class Landed:
     path: str
     sha256: str
     batch_id: str
+
+
+@dataclass(frozen=True)
+class Landing:
+    """The files of a night. pending: in bronze, not mapped yet; mapped: before, each with the batch that mapped it."""
+
+    pending: list[Landed]
+    mapped: dict[Landed, str]
+
+    @property
+    def ever(self) -> list[Landed]:
+        """All files that silver has or is about to get."""
+        return [*self.mapped, *self.pending]
+
+    def of_batch(self, batch_id: str) -> list[Landed]:
+        """What a batch maps or has mapped, so that a batch that runs again answers for the same files."""
+        return [*(file for file, mapped_by in self.mapped.items() if mapped_by == batch_id), *self.pending]
 
 
 def landed_files(settings: Settings, source: Source, as_of_date: date) -> dict[str, str]:
@@ -133,12 +151,11 @@ def bronze_path(settings: Settings, kind: str) -> str:
     return f"{settings.lake_url}/bronze/{kind}"
 
 
-def land_files(lake: Lake, source: Source, night: Night) -> tuple[list[Landed], list[Landed]]:
+def land_files(lake: Lake, source: Source, night: Night) -> Landing:
     """Take every file of the night into bronze that is not there yet.
 
-    Returns the files that still have to be mapped, and those that this very batch has mapped before. A file is known
-    by its digest: the same file again, under whatever name, changes nothing. Safe to run again after a kill: what is
-    about to land is written down first, and the files of one kind land in one commit.
+    A file is known by its digest: the same file again, under whatever name, changes nothing. Safe to run again after
+    a kill: what is about to land is written down first, and the files of one kind land in one commit.
     Raises LandingError for a missing column, a broken gzip, a wrong encoding, a kind without a single row.
     """
     kinds = [kind for kind in source.files if source.orders is None or kind != source.orders.from_file]
@@ -163,7 +180,7 @@ def land_files(lake: Lake, source: Source, night: Night) -> tuple[list[Landed], 
         if source.files[kind].required and plans[kind].fresh and not plans[kind].mapped and not plans[kind].begun:
             _require_rows(lake, source, kind, plans[kind].fresh)
     pending = [file for plan in plans.values() for file in (*plan.begun, *plan.fresh)]
-    return pending, [file for plan in plans.values() for file in plan.mapped if file.batch_id == night.batch_id]
+    return Landing(pending, {file: mapped_by for plan in plans.values() for file, mapped_by in plan.mapped.items()})
 
 
 def mark_mapped(lake: Lake, files: list[Landed], night: Night) -> None:
@@ -187,16 +204,17 @@ def _of_files(files: list[Landed]) -> Column:
 
 @dataclass(frozen=True)
 class _Plan:
-    """The files of one kind. mapped: all that silver has; begun: in bronze, not mapped yet; fresh: to be landed."""
+    """The files of one kind. mapped: all that silver has, and which batch mapped it; begun: in bronze, not mapped yet;
+    fresh: to be landed."""
 
-    mapped: list[Landed]
+    mapped: dict[Landed, str]
     begun: list[Landed]
     fresh: list[Landed]
 
 
 def _plan(lake: Lake, kind: str, digests: dict[str, str], events: list[Row], batch_id: str) -> _Plan:
-    mapped = {event.sha256: Landed(kind, event.path, event.sha256, event.batch_id) for event in events if event.event == "mapped"}
     begun = {event.sha256: Landed(kind, event.path, event.sha256, event.batch_id) for event in events if event.event == "landing"}
+    mapped = {event.sha256: event.batch_id for event in events if event.event == "mapped"}
     first: dict[str, str] = {}
     for path, digest in digests.items():
         if first.setdefault(digest, path) != path:
@@ -204,7 +222,7 @@ def _plan(lake: Lake, kind: str, digests: dict[str, str], events: list[Row], bat
     open_digests = [digest for digest in first if digest not in mapped]
     arrived = _arrived(lake, kind, [begun[digest] for digest in open_digests if digest in begun])
     return _Plan(
-        mapped=list(mapped.values()),
+        mapped={begun[digest]: mapped_by for digest, mapped_by in mapped.items() if digest in begun},
         begun=[begun[digest] for digest in open_digests if begun.get(digest) in arrived],
         fresh=[Landed(kind, first[digest], digest, batch_id) for digest in open_digests if begun.get(digest) not in arrived],
     )
@@ -300,7 +318,7 @@ def _append(
             # Raw column names may hold spaces and brackets, which Parquet does not.
             .option("delta.columnMapping.mode", "name").save(bronze_path(lake.settings, kind))
         )
-    except PySparkException as error:
+    except (PySparkException, Py4JJavaError) as error:
         named = re.search(r"LandingError: (.*)", str(error))
         if named:
             raise LandingError(named.group(1)) from error

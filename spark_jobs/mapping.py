@@ -263,7 +263,7 @@ def with_known_keys(rows: DataFrame, table: Table, silver: DataFrame) -> DataFra
     return joined.withColumn(BROKEN, _with_rule(taken, "unique_key")).drop("before_file", "before_number", "before_content")
 
 
-def build_quarantine(broken: DataFrame, raw: Mapping[str, DataFrame], table: Table, batch_id: str) -> DataFrame:
+def build_quarantine(broken: DataFrame, raw: Mapping[str, DataFrame], table: Table) -> DataFrame:
     """Quarantine rows: one per raw row, with all the rules that it or any row made of it breaks.
 
     raw: bronze rows of the table's files, by kind; a row's key is its key columns joined by ``|``.
@@ -275,14 +275,14 @@ def build_quarantine(broken: DataFrame, raw: Mapping[str, DataFrame], table: Tab
     )
     landed = [
         frame.select(
-            F.col("_source_file").alias("source_file"), F.col("_row_number").alias("row_number"),
+            F.col("_source_file").alias("source_file"), F.col("_row_number").alias("row_number"), F.col("_batch_id").alias("batch_id"),
             F.coalesce(F.col("_malformed"), F.to_json(F.struct(*(F.col(f"`{name}`") for name in _raw_columns(frame))))).alias("raw"),
         )
         for frame in raw.values()
     ]
     return (
         reduce(DataFrame.unionByName, landed).join(rows, list(_ORIGIN), "inner")
-        .withColumns({"table_name": F.lit(table.name), "batch_id": F.lit(batch_id)})
+        .withColumn("table_name", F.lit(table.name))
         .select(*QUARANTINE.columns)
     )
 

@@ -152,21 +152,23 @@ def test_a_file_lands_once_whatever_happens(shop, spark):
     lake = Lake(spark, settings)
     land(settings, "2024-03-01", "part.csv", b"no,town\n1,Ulm\n2,Bonn\n")
     first = Night("2024-03-01-a", date(2024, 3, 1), "1", landed_files(settings, source, date(2024, 3, 1)))
-    pending, before = land_files(lake, source, first)
-    assert ([file.path for file in pending], before) == (["people/2024-03-01/part.csv"], [])
+    landing = land_files(lake, source, first)
+    assert ([file.path for file in landing.pending], landing.mapped) == (["people/2024-03-01/part.csv"], {})
 
     # The night was killed before its gates: the same file is still to be mapped, and not landed again.
-    assert land_files(lake, source, first) == (pending, [])
-    mark_mapped(lake, pending, first)
-    assert land_files(lake, source, first) == ([], pending)
+    assert land_files(lake, source, first) == landing
+    mark_mapped(lake, landing.pending, first)
+    again = land_files(lake, source, first)
+    assert (again.pending, again.of_batch("2024-03-01-a"), again.of_batch("another")) == ([], landing.pending, [])
 
-    # Next day the same file comes under another name, and a second one with a new column and no rows missing.
+    # Next day the same file comes under another name, and a second one with a new column.
     land(settings, "2024-03-02", "again.csv", b"no,town\n1,Ulm\n2,Bonn\n")
     land(settings, "2024-03-02", "part.csv", b"no,town,shoe size\n3,Ulm,42\n")
     second = Night("2024-03-02-b", AS_OF, "1", landed_files(settings, source, AS_OF))
-    pending, before = land_files(lake, source, second)
-    assert ([file.path for file in pending], before) == (["people/2024-03-02/part.csv"], [])
-    assert [row.no for row in bronze_rows(lake, "people", pending).collect()] == ["3"]
+    landing = land_files(lake, source, second)
+    assert [file.path for file in landing.pending] == ["people/2024-03-02/part.csv"]
+    assert [file.path for file in landing.ever] == ["people/2024-03-01/part.csv", "people/2024-03-02/part.csv"]
+    assert [row.no for row in bronze_rows(lake, "people", landing.pending).collect()] == ["3"]
 
     bronze = spark.read.format("delta").load(bronze_path(settings, "people"))
     assert bronze.columns == ["_batch_id", "_source_file", "_row_number", "_ingested_at", "_malformed", "no", "town", "shoe size"]

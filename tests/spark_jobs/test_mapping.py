@@ -123,7 +123,7 @@ def test_every_rule_that_a_row_breaks_is_recorded(spark, shop):
     # Known from the day its file landed; the employment began two years before.
     assert (good.known_from, good.employment_started_on) == (date(2024, 3, 1), date(2022, 3, 1))
 
-    quarantine = build_quarantine(checked.where(F.size(BROKEN) > 0), {"people": people.where("_row_number in (3, 5)")}, BORROWER, "b-1")
+    quarantine = build_quarantine(checked.where(F.size(BROKEN) > 0), {"people": people.withColumn("_batch_id", F.lit("b-1"))}, BORROWER)
     assert quarantine.columns == list(QUARANTINE.columns)
     rows = {row.row_number: row for row in quarantine.collect()}
     assert rows[3].row_key == "8|2024-03-01"

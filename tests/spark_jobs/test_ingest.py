@@ -1,0 +1,201 @@
+"""Ingest of a lender that exists only here, night by night, into the database of a test."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import date
+from decimal import Decimal
+
+import pytest
+
+from conf.source import load_source
+from conf.tables import BORROWER, GATE_RESULT, INVESTOR_ORDER, LOAN, QUARANTINE, REPAYMENT
+from spark_jobs import ingest, landing
+from spark_jobs.database import connect
+from spark_jobs.gates import GateFailed
+from spark_jobs.lake import Lake
+from spark_jobs.manifest import build_manifest, current_night, open_manifest
+
+FIRST, SECOND, THIRD = (date(2024, 3, day) for day in (1, 2, 3))
+SHOP = r"""
+name: shop
+title: A shop that lends
+currency: EUR
+timezone: Europe/Berlin
+horizon_months: 12
+outcome: default_within_horizon
+blocks: [demographic]
+files:
+  people: {path: 'people/*.csv', landed_on: 'people/(\d{4}-\d{2}-\d{2})', csv: {delimiter: ;}}
+  loans: {path: 'loans/*.csv*', landed_on: 'loans/(\d{4}-\d{2}-\d{2})'}
+  dues: {path: 'dues/*.csv', landed_on: 'dues/(\d{4}-\d{2}-\d{2})', required: false}
+  orders: {path: 'orders/*.csv', landed_on: 'orders/(\d{4}-\d{2}-\d{2})', required: false}
+tables:
+  borrower:
+    - from: people
+      columns:
+        borrower_id: nr
+        borrower_type: {constant: person}
+        identity_group_id: nr
+        region: town
+        main_income: income
+        known_from: told
+  loan:
+    - from: loans
+      columns:
+        loan_id: loan
+        borrower_id: who
+        amount: {column: sum, unit: cents}
+        term_months: {column: years, unit: years}
+        interest_rate: {column: rate, unit: percent}
+        within_policy: {constant: true}
+        listed_on: asked
+        funded_amount: {column: sum, unit: cents}
+        status: {column: state, codes: {open: listed, runs: current}}
+        originated_on: paid_out
+  repayment:
+    - from: dues
+      columns:
+        loan_id: loan
+        borrower_id: who
+        installment_no: nth
+        due_on: due
+        due_amount: due_sum
+        paid_on: paid
+        paid_amount: {column: paid_sum, default: 0}
+        days_past_due: {constant: 0}
+orders:
+  from: orders
+  columns: {order_id: id, investor_id: investor, amount: amount, currency: currency, target_return: target, placed_at: at}
+"""
+
+
+@pytest.fixture
+def shop(empty_market, tmp_path, monkeypatch):
+    """The shop's settings and the folder where its files land."""
+    (tmp_path / "shop.yaml").write_text(SHOP)
+    monkeypatch.setattr(ingest, "load_source", lambda name: load_source("shop", tmp_path))
+    data = tmp_path / "data"
+    for kind in ("people", "loans", "dues", "orders"):
+        (data / kind).mkdir(parents=True)
+    return empty_market.model_copy(update={"data": data}), data
+
+
+def open_night(settings, as_of_date):
+    """Open the night as the task open_night does, with model 1."""
+    files = landing.landed_files(settings, ingest.load_source("shop"), as_of_date)
+    return open_manifest(settings, build_manifest(settings, as_of_date, files, "1"))
+
+
+def answers(settings, role, sql):
+    with closing(connect(settings, role)) as session, session.cursor() as cursor:
+        cursor.execute(sql)
+        return cursor.fetchall()
+
+
+def test_the_nights_of_a_shop(spark, shop):
+    settings, data = shop
+    lake = Lake(spark, settings)
+
+    # Night one: two good people, one without an income that is a number, 19 more so that one broken row is no failure.
+    crowd = "".join(f"c{number};Ulm;30000;2024-02-01\n" for number in range(19))
+    (data / "people" / "2024-03-01.csv").write_text(
+        "nr;town;income;told\n1;Ulm;40000;2024-01-15\n2;Bonn;50000.5;2024-02-15\n3;Bonn;much;2024-02-20\n" + crowd
+    )
+    (data / "loans" / "2024-03-01.csv").write_text(
+        "loan,who,sum,years,rate,asked,state,paid_out\n"
+        "L1,1,500000,3,7.5,2024-02-20,runs,2024-02-25\n"
+        "L2,2,100000,1,9.9,2024-03-01,open,\n"
+        + "".join(f"X{number},c{number},100000,1,9.9,2024-03-01,open,\n" for number in range(19))
+        + "L3,3,100000,1,9.9,2024-03-01,open,\n"  # its borrower is in quarantine: an orphan
+    )
+    (data / "dues" / "2024-03-01.csv").write_text("loan,who,nth,due,due_sum,paid,paid_sum\nL1,1,1,2024-03-25,155.53,,\n")
+    (data / "orders" / "2024-03-01.csv").write_text(
+        "id,investor,amount,currency,target,at\n"
+        "o1,i1,1000,EUR,0.05,2024-02-28T12:00:00+01:00\n"
+        "o2,i1,-5,EUR,0.05,2024-02-28T12:00:00+01:00\n"
+        "o3,i2,lots,EUR,0.05,\n"
+        "o4,i2,1000,XXX,0.05,\n"
+        "o5,i2,1000,EUR,5,\n"
+        "o6,,2500.50,,0.06,\n"  # amount and target return are all that is required
+        "o7,i3,100,EUR,0.05,yesterday\n"
+        "o8,i3,100,EUR,0.05,2024-03-02T00:30:00+01:00\n"  # placed after the as-of date has ended in Berlin
+    )
+    night = open_night(settings, FIRST)
+    ingest.run(spark, settings, FIRST)
+
+    borrower = {row.borrower_id: row for row in lake.read(BORROWER).collect()}
+    assert set(borrower) == {"1", "2", *(f"c{number}" for number in range(19))}
+    assert (borrower["2"].main_income, borrower["2"].currency, borrower["2"].known_from) == (Decimal("50000.50"), "EUR", date(2024, 2, 15))
+    assert (borrower["2"].source_file, borrower["2"].row_number) == ("people/2024-03-01.csv", 2)
+    loan = lake.read(LOAN).where("loan_id = 'L1'").first()
+    assert (loan.amount, loan.term_months, loan.interest_rate, loan.known_from) == (Decimal("5000.00"), 36, 0.075, FIRST)
+    assert lake.read(REPAYMENT).count() == 1
+    broken = {(row.table_name, row.row_key): row for row in lake.read(QUARANTINE).collect()}
+    assert {key: row.broken_rules for key, row in broken.items()} == {
+        ("borrower", "3|2024-02-20"): ["parse:main_income"], ("loan", "L3|2024-03-01"): ["orphan:borrower"],
+    }
+    assert broken["borrower", "3|2024-02-20"].raw == '{"nr":"3","town":"Bonn","income":"much","told":"2024-02-20"}'
+
+    orders = {row.order_id: row for row in lake.read(INVESTOR_ORDER).collect()}
+    assert set(orders) == {"o1", "o6"}
+    assert (orders["o6"].investor_id, orders["o6"].amount, orders["o6"].currency, orders["o6"].known_from) == (
+        "o6", Decimal("2500.50"), "EUR", FIRST
+    )
+    assert sorted(answers(settings, "intake", "SELECT order_id, reasons FROM intake.order_refusal")) == [
+        ("o2", ["amount is not positive: -5"]),
+        ("o3", ["amount is no number: lots"]),
+        ("o4", ["unknown currency XXX: this market's is EUR"]),
+        ("o5", ["target return is a fraction a year between 0 and 0.5, not 5"]),
+        ("o7", ["placed_at yesterday is not a time"]),
+    ]
+    gates = answers(settings, "publisher", f"SELECT gate, success FROM ops.gate_result WHERE batch_id = '{night.batch_id}'")
+    assert sorted(gates) == [(f"ingest.{name}", True) for name in ("borrower", "investor_order", "loan", "repayment")]
+    pinned = current_night(settings, FIRST).silver_versions
+    assert pinned["borrower"] == lake.version(BORROWER)
+
+    # The same night again: nothing is added, and its gates find the same.
+    rows = {table.name: lake.read(table).count() for table in (BORROWER, LOAN, REPAYMENT, INVESTOR_ORDER, QUARANTINE)}
+    ingest.run(spark, settings, FIRST)
+    assert rows == {table.name: lake.read(table).count() for table in (BORROWER, LOAN, REPAYMENT, INVESTOR_ORDER, QUARANTINE)}
+    assert lake.read(GATE_RESULT).count() == 4
+
+    # Night two: a late correction of person 1, the file of night one again under another name, the late order.
+    (data / "people" / "2024-03-02.csv").write_text("nr;town;income;told\n1;Ulm;41000;2024-03-02\n")
+    (data / "loans" / "2024-03-02.csv").write_bytes((data / "loans" / "2024-03-01.csv").read_bytes())
+    open_night(settings, SECOND)
+    ingest.run(spark, settings, SECOND)
+    history = lake.read(BORROWER).where("borrower_id = '1'").orderBy("known_from").collect()
+    assert [(row.known_from, row.main_income) for row in history] == [(date(2024, 1, 15), Decimal(40000)), (SECOND, Decimal(41000))]
+    assert lake.read(LOAN).count() == rows["loan"]
+    assert {row.order_id for row in lake.read(INVESTOR_ORDER).collect()} == {"o1", "o6", "o8"}
+
+    # Night three: every row is broken. The gate fails and says so, nothing is pinned, the night can be run again.
+    (data / "people" / "2024-03-03.csv").write_text("nr;town;income;told\n8;Ulm;?;2024-03-03\n9;Ulm;?;2024-03-03\n")
+    open_night(settings, THIRD)
+    for _ in range(2):
+        with pytest.raises(GateFailed, match=r"gate ingest\.borrower failed on 2024-03-03 .*broken_share = 1 .*must be at most 0\.05"):
+            ingest.run(spark, settings, THIRD)
+    assert not current_night(settings, THIRD).silver_versions
+    assert lake.read(QUARANTINE).count() == rows["quarantine"] + 2
+
+    # The file is delivered again, repaired: the same night, opened anew, goes through.
+    (data / "people" / "2024-03-03.csv").write_text("nr;town;income;told\n8;Ulm;1;2024-03-03\n9;Ulm;2;2024-03-03\n")
+    open_night(settings, THIRD)
+    ingest.run(spark, settings, THIRD)
+    assert lake.read(BORROWER).where("borrower_id in ('8', '9')").count() == 2
+    assert current_night(settings, THIRD).silver_versions
+
+
+@pytest.mark.parametrize(
+    ("of_night", "ever", "share"),
+    [
+        ((0, 0), (100, 1), None),  # nothing landed
+        ((1000, 60), (9000, 60), 0.06),  # many rows speak for themselves
+        ((10, 1), (1000, 4), 0.004),  # one of ten says nothing yet: judged with all before
+        ((2, 2), (1000, 4), 1.0),  # but all of several do
+        ((1, 1), (1, 1), 1.0),
+    ],
+)
+def test_the_share_of_broken_rows(settings, of_night, ever, share):
+    assert ingest.broken_share(settings.gates, BORROWER, of_night, ever)[0] == share
