@@ -47,6 +47,7 @@ from models.sub_models import (
     fold,
     out_of_fold,
     place_for_training,
+    with_inputs,
     with_log_odds,
 )
 
@@ -119,15 +120,13 @@ class CreditModel:
         The frame has the 80 features, one row per borrower and as-of date; nulls are allowed, no row is lost.
         prob_default lies strictly inside (0, 1), for horizon_months of the model's origin.
         """
-        scored = self._with_scored(with_log_odds(frame, self.sub_models, self.preparation)).drop("raw_log_odds")
+        scored = self.raw_log_odds(frame).drop("raw_log_odds")
         return scored.withColumn("score_points", score_points(F.col("prob_default"), scores))
 
     def raw_log_odds(self, frame: DataFrame) -> DataFrame:
-        """The frame with the sub-models' and the network's log-odds before calibration (``raw_log_odds``)."""
-        return self._with_scored(with_log_odds(frame, self.sub_models, self.preparation))
-
-    def _with_scored(self, frame: DataFrame) -> DataFrame:
-        return with_scored(frame, self.preparation, self.scorer)
+        """The frame with all that ``score`` adds but points, and ``raw_log_odds``, the network's before calibration."""
+        outputs = with_log_odds(with_inputs(frame, self.preparation), self.sub_models)
+        return _with_struct(outputs, self.preparation, self.scorer.risk_groups.context, _SCORED, self.scorer.score)
 
     def save(self, folder: Path, spark: SparkSession, staging: str | None = None) -> None:
         """Write the model into a new folder on the driver.
@@ -202,11 +201,6 @@ def score_points(prob_default: Column, scores: Scores) -> Column:
     log_odds_good = F.log1p(-prob_default) - F.log(prob_default)
     points = F.round(F.lit(scores.base_points) + F.lit(factor) * (log_odds_good - F.lit(math.log(scores.base_odds))))
     return F.least(F.greatest(points, F.lit(scores.min_points)), F.lit(scores.max_points)).cast("int")
-
-
-def with_scored(frame: DataFrame, preparation: Preparation, scorer: Scorer) -> DataFrame:
-    """The frame with what follows its sub-models' log-odds, computed in Arrow batches."""
-    return _with_struct(frame, preparation, scorer.risk_groups.context, _SCORED, scorer.score)
 
 
 def _with_struct(
@@ -294,30 +288,21 @@ def fit_credit_model(
             f"the training cohorts of {origin.source} hold {defaults} defaults among {rows} rows, training.min_defaults "
             f"is {training.min_defaults}: nothing was trained; more training_cohorts or a later date give more outcomes"
         )
-    placed = place_for_training(
-        watched.withColumn("fold", fold(training.folds, training.seed)), rows
-    ).persist(StorageLevel.MEMORY_AND_DISK)
-    try:
-        preparation = fit_preparation(placed, FEATURES, KEYS, rows)
+    preparation = fit_preparation(watched, FEATURES, KEYS, rows)
+    placed = place_for_training(watched.withColumn("fold", fold(training.folds, training.seed)), rows)
+    # The sub-models' inputs are made once, and kept for all folds.
+    prepared = with_inputs(placed, preparation).persist(StorageLevel.MEMORY_AND_DISK)
 
-        def scoring_of(part: DataFrame) -> Callable[[DataFrame], DataFrame]:
-            return partial(
-                with_log_odds, models=fit_sub_models(part, preparation, training), preparation=preparation
-            )
+    def scoring_of(part: DataFrame) -> Callable[[DataFrame], DataFrame]:
+        return partial(with_log_odds, models=fit_sub_models(part, preparation, training))
 
-        context_and_outputs = [*KEYS, "fold", "is_default", "label_weight", *LOG_ODDS]
-        outputs = out_of_fold(placed, training.folds, scoring_of)
-        context = preparation.known(feature.name for feature in FEATURES if feature.shared)
-        stacked = place_for_training(
-            outputs.select(*context_and_outputs, *context), rows
-        ).persist(StorageLevel.MEMORY_AND_DISK)
-        try:
-            ensemble_rows, risk_groups, groups = _fit_groups(stacked, preparation, rows, training.seed)
-        finally:
-            stacked.unpersist()
-        sub_models = fit_sub_models(placed, preparation, training)
-    finally:
-        placed.unpersist()
+    context = preparation.known(feature.name for feature in FEATURES if feature.shared)
+    outputs = out_of_fold(prepared, training.folds, scoring_of).select(
+        *KEYS, "fold", "is_default", "label_weight", *LOG_ODDS, *context
+    )
+    ensemble_rows, risk_groups, groups = _fit_groups(outputs, preparation, rows, training.seed)
+    sub_models = fit_sub_models(prepared, preparation, training)
+    prepared.unpersist()
 
     ensemble = fit_ensemble(
         ensemble_rows, folds=training.folds, networks=training.ensemble_seeds, epochs=training.ensemble_epochs,
@@ -337,10 +322,11 @@ def fit_credit_model(
 
 
 def _fit_groups(
-    stacked: DataFrame, preparation: Preparation, rows: int, seed: int
+    outputs: DataFrame, preparation: Preparation, rows: int, seed: int
 ) -> tuple[StackedRows, RiskGroups, pd.DataFrame]:
     """The ensemble's four columns, collected for at most MAX_ROWS rows; the risk groups; and rows and rate of each."""
-    sample = stacked.where(hash_share(KEYS, rows, MAX_ROWS))
+    sample = place_for_training(outputs.where(hash_share(KEYS, rows, MAX_ROWS)), min(rows, MAX_ROWS))
+    sample = sample.persist(StorageLevel.MEMORY_AND_DISK)
     context, mean, scale, centres = fit_centres(sample, preparation, seed)
     unordered = RiskGroups(context, mean, scale, centres, np.zeros(len(centres)))
 
@@ -353,6 +339,7 @@ def _fit_groups(
         .toPandas()
         .sort_values(list(KEYS), ignore_index=True)
     )
+    sample.unpersist()
     centre, weight = columns["centre"].to_numpy() - 1, columns["label_weight"].to_numpy()
     is_default, folds = columns["is_default"].to_numpy(), columns["fold"].to_numpy()
     groups, place = ordered_groups(

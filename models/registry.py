@@ -1,6 +1,6 @@
 """The model registry: credit models as versions in MLflow, with the aliases champion and challenger.
 
-Looking up the champion imports neither Spark nor TensorFlow, and starts nothing.
+Looking up the champion starts no JVM and imports neither TensorFlow nor LightGBM.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
+from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from models.hazard import Hazard
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-# What a version needs to be loaded elsewhere; the lock file says the exact versions.
+# What a version needs to be loaded elsewhere, logged with the versions that trained it.
 REQUIREMENTS = ("pyspark", "lightgbm", "numpy", "pandas", "pyarrow", "scipy", "h5py", "pydantic-settings", "pyyaml")
 
 
@@ -134,7 +135,7 @@ def log_model(
             artifacts={"credit_model": str(parts)},
             registered_model_name=settings.model_name,
             signature=ModelSignature(inputs=doubles, outputs=outputs),
-            pip_requirements=list(REQUIREMENTS),
+            pip_requirements=[f"{name}=={installed(name)}" for name in REQUIREMENTS],
         )
     return str(logged.registered_model_version)
 

@@ -48,23 +48,21 @@ class SubModel:
     base_log_odds: float
     model: NativeModel | None
 
-    def with_log_odds(self, frame: DataFrame, preparation: Preparation) -> DataFrame:
-        """The frame with the column ``<name>_log_odds``; nulls among the features are allowed."""
+    def with_log_odds(self, frame: DataFrame) -> DataFrame:
+        """The frame, which ``with_inputs`` has prepared, with the column ``<name>_log_odds``."""
         column = f"{self.name}_log_odds"
         if self.model is None:
             return frame.withColumn(column, F.lit(self.base_log_odds))
+        scored = self.model.transform(frame)
         if self.name == "timeseries":
-            return self.model.transform(frame).withColumn(column, _bounded(F.col(column)))
-        vector = _tree_vector if self.name == "behavior" else _linear_vector
+            return scored.withColumn(column, _bounded(F.col(column)))
         # Half the log-odds is what Spark's boosted trees add up (loss 2 log(1 + exp(-2yF)), Friedman 2001).
         factor = 2.0 if self.name == "behavior" else 1.0
-        scored = self.model.transform(frame.withColumn("_features", vector(preparation, self.features)))
-        return scored.withColumn(
-            column, _bounded(F.lit(factor) * vector_to_array("_raw")[1])
-        ).drop("_features", "_raw", *_UNUSED_OUTPUTS)
+        log_odds = F.lit(factor) * vector_to_array(_OUTPUTS["rawPredictionCol"])[1]
+        return scored.withColumn(column, _bounded(log_odds)).drop(*_OUTPUTS.values())
 
 
-_UNUSED_OUTPUTS = ("_probability", "_prediction")
+TREE_INPUT, LINEAR_INPUT = "_tree_input", "_linear_input"
 _OUTPUTS = {"rawPredictionCol": "_raw", "probabilityCol": "_probability", "predictionCol": "_prediction"}
 
 
@@ -72,14 +70,20 @@ def _bounded(log_odds: Column) -> Column:
     return F.least(F.greatest(log_odds, F.lit(-MAX_LOG_ODDS)), F.lit(MAX_LOG_ODDS))
 
 
-def _tree_vector(preparation: Preparation, features: Sequence[str]) -> Column:
-    """Filled values and null indicators: trees split where they like, whatever the scale."""
-    return array_to_vector(F.array(*map(preparation.filled, features), *preparation.indicators(features)))
+def with_inputs(frame: DataFrame, preparation: Preparation) -> DataFrame:
+    """The frame with the vectors that the behaviour and the record model read; nulls among the features are allowed.
+
+    Trees get filled values, as they split wherever the scale; the linear model standardised ones, so that an outlier
+    does not turn it. Both get the null indicators. Empty vectors where no feature is known.
+    """
+    behavior, record = (sub_model_features(name, preparation) for name in ("behavior", "record"))
+    tree = [*map(preparation.filled, behavior), *preparation.indicators(behavior)]
+    linear = [*map(preparation.standardised, record), *preparation.indicators(record)]
+    return frame.withColumns({TREE_INPUT: _vector(tree), LINEAR_INPUT: _vector(linear)})
 
 
-def _linear_vector(preparation: Preparation, features: Sequence[str]) -> Column:
-    """Standardised values and null indicators: one outlier must not turn a line."""
-    return array_to_vector(F.array(*map(preparation.standardised, features), *preparation.indicators(features)))
+def _vector(values: Sequence[Column]) -> Column:
+    return array_to_vector(F.array(*values).cast("array<double>"))
 
 
 def sub_model_features(name: SubModelName, preparation: Preparation) -> tuple[str, ...]:
@@ -103,7 +107,7 @@ def place_for_training(frame: DataFrame, rows: int) -> DataFrame:
 def fit_sub_models(frame: DataFrame, preparation: Preparation, training: Training) -> tuple[SubModel, ...]:
     """The three sub-models fitted on a training frame: one row per (borrower_id, as_of_date).
 
-    The frame has ``is_default``, ``label_weight`` (above 0) and the features.
+    The frame has ``is_default``, ``label_weight`` (above 0), the features and what ``with_inputs`` adds.
     """
     totals = frame.agg(
         F.sum("label_weight").alias("weight"), F.sum(F.col("label_weight") * _label()).alias("defaults")
@@ -116,23 +120,21 @@ def fit_sub_models(frame: DataFrame, preparation: Preparation, training: Trainin
     models = []
     for name in SUB_MODELS:
         features = sub_model_features(name, preparation)
-        model = fits[name](frame, features, preparation, training) if features else None
+        model = fits[name](frame, features, training) if features else None
         models.append(SubModel(name, features, base, model))
     return tuple(models)
 
 
-def with_log_odds(frame: DataFrame, models: Sequence[SubModel], preparation: Preparation) -> DataFrame:
-    """The frame with the three sub-models' log-odds."""
-    return reduce(lambda scored, model: model.with_log_odds(scored, preparation), models, frame)
+def with_log_odds(frame: DataFrame, models: Sequence[SubModel]) -> DataFrame:
+    """The frame with the three sub-models' log-odds, without their input vectors."""
+    return reduce(lambda scored, model: model.with_log_odds(scored), models, frame).drop(TREE_INPUT, LINEAR_INPUT)
 
 
 def _label() -> Column:
     return F.col("is_default").cast("double")
 
 
-def _fit_timeseries(
-    frame: DataFrame, features: tuple[str, ...], preparation: Preparation, training: Training
-) -> LightGBMModel:
+def _fit_timeseries(frame: DataFrame, features: tuple[str, ...], training: Training) -> LightGBMModel:
     return LightGBMClassifier(
         inputCols=list(features), keyCols=list(KEYS), labelCol="_label", weightCol="label_weight",
         outputCol="timeseries_log_odds", parameters=training.lightgbm, seed=training.seed,
@@ -140,24 +142,18 @@ def _fit_timeseries(
     ).fit(frame.withColumn("_label", _label()))
 
 
-def _fit_behavior(
-    frame: DataFrame, features: tuple[str, ...], preparation: Preparation, training: Training
-) -> GBTClassificationModel:
-    rows = frame.select(_tree_vector(preparation, features).alias("_features"), _label().alias("_label"), "label_weight")
+def _fit_behavior(frame: DataFrame, features: tuple[str, ...], training: Training) -> GBTClassificationModel:
     classifier = GBTClassifier(
-        featuresCol="_features", labelCol="_label", weightCol="label_weight", seed=training.seed, **training.gbt
+        featuresCol=TREE_INPUT, labelCol="_label", weightCol="label_weight", seed=training.seed, **training.gbt
     )
+    rows = frame.select(TREE_INPUT, _label().alias("_label"), "label_weight")
     return classifier._set(**_OUTPUTS).fit(rows)
 
 
-def _fit_record(
-    frame: DataFrame, features: tuple[str, ...], preparation: Preparation, training: Training
-) -> LogisticRegressionModel:
-    rows = frame.select(
-        _linear_vector(preparation, features).alias("_features"), _label().alias("_label"), "label_weight"
-    )
+def _fit_record(frame: DataFrame, features: tuple[str, ...], training: Training) -> LogisticRegressionModel:
+    rows = frame.select(LINEAR_INPUT, _label().alias("_label"), "label_weight")
     return LogisticRegression(
-        featuresCol="_features", labelCol="_label", weightCol="label_weight", **_OUTPUTS, **training.logistic
+        featuresCol=LINEAR_INPUT, labelCol="_label", weightCol="label_weight", **_OUTPUTS, **training.logistic
     ).fit(rows)
 
 

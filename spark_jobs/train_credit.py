@@ -39,7 +39,7 @@ from spark_jobs.silver import read_silver
 
 
 class TooFewCohorts(ValueError):
-    """The settings leave no cohort for training."""
+    """There is no cohort to train on, or none to judge on."""
 
 
 @dataclass(frozen=True)
@@ -139,10 +139,16 @@ def _hazard(lake: Lake, night: Night) -> Hazard:
 
 
 def judge(model: CreditModel, rows: DataFrame, settings: Settings) -> Judged:
-    """Calibrated and sub-models' outputs on at most MAX_ROWS of the rows."""
+    """Calibrated and sub-models' outputs on at most MAX_ROWS of the rows.
+
+    Raises TooFewCohorts where there are none.
+    """
     columns = {f"{name}_log_odds": name for name in SUB_MODELS} | {"prob_default": "ensemble"}
+    count = rows.count()
+    if not count:
+        raise TooFewCohorts("the judging cohorts hold no rows: see training.judging_cohorts and the table training_set")
     outputs = (
-        model.score(rows.where(hash_share(KEYS, rows.count(), MAX_ROWS)), settings.scores)
+        model.score(rows.where(hash_share(KEYS, count, MAX_ROWS)), settings.scores)
         .select(*KEYS, *columns, F.col("is_default").cast("double").alias("is_default"), "label_weight")
         .toPandas()
         .sort_values(list(KEYS))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conf.settings import ROOT, Settings, load_settings
+from conf.settings import ROOT, Settings, Training, load_settings
 
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
@@ -128,3 +128,72 @@ def shared_data() -> Path:
             pytest.fail(f"CI must see the real data in {SHARED_DATA}")
         pytest.skip(f"no real data in {SHARED_DATA}")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def training_rows(spark):
+    """Makes frames of TRAINING_SET: a number of borrowers in the cohorts of January to March 2010.
+
+    Two borrowers share an identity group. Each feature is drawn within its range, four of them tell something about
+    default (some 18% do), and every eleventh value is null.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from conf.features import FEATURES
+    from conf.tables import TRAINING_SET
+
+    def within_range(feature, normal):
+        if feature.low is None:
+            return normal
+        if feature.high is None:
+            return feature.low + np.exp(normal / 2)
+        return feature.low + (feature.high - feature.low) / (1 + np.exp(-normal))
+
+    def make(borrowers: int, seed: int = 1):
+        draw = np.random.default_rng(seed)
+        cohorts = ["2010-01-31", "2010-02-28", "2010-03-31"]
+        number = np.tile(np.arange(borrowers), len(cohorts))
+        day = pd.to_datetime(np.repeat(cohorts, borrowers)).date
+        count = len(number)
+        normal = {feature.name: draw.normal(0, 1, count) for feature in FEATURES}
+        log_odds = (
+            -2.2 + normal["days_past_due_max_6m"] + 0.8 * normal["overdraft_days_12m"]
+            - 0.9 * normal["bureau_score"] + 0.6 * normal["loan_interest_rate"]
+        )
+        is_default = draw.random(count) < 1 / (1 + np.exp(-log_odds))
+        rows = pd.DataFrame(
+            {
+                "borrower_id": [f"b{one:05d}" for one in number],
+                "as_of_date": day,
+                "cohort_month": day,
+                "identity_group_id": [f"g{one // 2:05d}" for one in number],
+                "standing": "performing",
+                "loan_id": [f"l{one:05d}" for one in number],
+                "months_on_book": 6,
+                "is_default": is_default,
+                "default_on": np.where(is_default, pd.Timestamp("2010-09-15").date(), None),
+                "label_weight": 1.0,
+                **{
+                    feature.name: np.where(np.arange(count) % 11 == place % 11, np.nan, within_range(feature, normal[feature.name]))
+                    for place, feature in enumerate(FEATURES)
+                },
+            }
+        )
+        rows = rows[list(TRAINING_SET.columns)].replace({np.nan: None})
+        return spark.createDataFrame(rows.values.tolist(), TRAINING_SET.ddl)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small_training() -> Training:
+    """How to train, made small: few trees, folds, seeds and epochs, one cohort for each purpose."""
+    return load_settings().training.model_copy(
+        update={
+            "folds": 2, "training_cohorts": 1, "calibration_cohorts": 1, "judging_cohorts": 1, "cohort_step_months": 1,
+            "ensemble_seeds": 2, "ensemble_epochs": 6, "min_defaults": 20,
+            "lightgbm": {"num_leaves": 5, "num_iterations": 15, "min_data_in_leaf": 20, "learning_rate": 0.1},
+            "gbt": {"maxIter": 3, "maxDepth": 2, "stepSize": 0.3}, "logistic": {"maxIter": 20, "regParam": 0.01},
+        }
+    )

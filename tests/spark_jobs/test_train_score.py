@@ -1,0 +1,200 @@
+"""The jobs train_credit and score on a small made-up market: from a training set to champion and scores.
+
+How the training set is made from silver is tested with the features; here it is drawn.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import date
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from pyspark.sql import functions as F
+
+from conf.features import BLOCKS, FEATURES
+from conf.settings import ROOT, load_settings
+from conf.tables import BORROWER_SCORE, FEATURE_TABLES, GATE_RESULT, POPULATION, TRAINING_SET
+from models.hazard import fit_hazard
+from models.registry import NoChampion, champion_version, find_version, load_hazard
+from spark_jobs import score, train_credit
+from spark_jobs.gates import GateFailed
+from spark_jobs.lake import Lake
+from spark_jobs.manifest import Night
+
+TRAINED_ON, NIGHT = date(2011, 3, 31), date(2010, 3, 31)
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory, small_training):
+    """A market of its own, whose registry starts empty."""
+    home = tmp_path_factory.mktemp("market")
+    (home / "jars").symlink_to(load_settings().home / "jars")
+    return load_settings(home=home, training=small_training)
+
+
+@pytest.fixture(scope="module")
+def rows(training_rows):
+    return training_rows(400).cache()
+
+
+@pytest.fixture(scope="module")
+def module_patch():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def trained(spark, market, rows, module_patch):
+    """What the job printed, after training twice on the same rows."""
+    counts = pd.DataFrame({"months_on_book": range(1, 11), "term_months": 12, "at_risk": 100, "defaults": 1, "prepaid": 2})
+    night = Night("2011-03-31-0123456789ab", TRAINED_ON, "none", {}, {"loan": 4})
+    module_patch.setattr("spark_jobs.gates.publish_results", lambda settings, results: None)
+    module_patch.setattr(train_credit, "current_night", lambda settings, as_of_date: night)
+    module_patch.setattr(train_credit, "read_silver", lambda lake, versions: {})
+    module_patch.setattr(train_credit, "build_training_set", lambda *arguments: rows)
+    module_patch.setattr(train_credit, "_hazard", lambda lake, night: fit_hazard(counts))
+    printed: list[str] = []
+    module_patch.setattr("builtins.print", lambda *words, **options: printed.append(" ".join(map(str, words))))
+    with pytest.raises(NoChampion, match="no champion model for market simulated: run the DAG credit_training"):
+        champion_version(market)
+    assert not (market.market / "mlflow").exists(), "asking for a champion must start nothing"
+    for _ in range(2):
+        train_credit.run(spark, market, TRAINED_ON)
+    return printed
+
+
+@pytest.fixture(scope="module")
+def scored(spark, market, rows, trained, module_patch):
+    """The night of 2010-03-31: 400 in the population, the last of them without a row in the behaviour block."""
+    lake = Lake(spark, market)
+    people = rows.where(F.col("as_of_date") == F.lit(NIGHT)).withColumn("borrower_type", F.lit("person"))
+    lake.replace(POPULATION, people, NIGHT)
+    for block in BLOCKS:
+        known = people if block != "behavior" else people.where("borrower_id <> 'b00399'")
+        lake.replace(FEATURE_TABLES[block], known, NIGHT)
+    night = Night("2010-03-31-0123456789ab", NIGHT, "1", {}, {})
+    module_patch.setattr(score, "current_night", lambda settings, as_of_date: night)
+    score.run(spark, market, NIGHT)
+    return lake.read_as_of(BORROWER_SCORE, NIGHT).orderBy("borrower_id").toPandas()
+
+
+def test_the_first_good_model_is_champion_and_an_equal_one_replaces_it(trained, market):
+    verdicts = [line for line in trained if line.startswith("model ")]
+    assert verdicts[0].startswith("model simulated-credit version 1 is the new champion: AUC ")
+    assert verdicts[1].startswith("model simulated-credit version 2 is the new champion: AUC ")
+    assert "against the champion's" in verdicts[1]
+    assert champion_version(market) == "2"
+    assert find_version(market, "challenger") is None
+
+
+def test_a_run_holds_parameters_metrics_versions_and_plots(trained, market, spark):
+    client = mlflow.MlflowClient(tracking_uri=market.tracking_uri)
+    version = client.get_model_version("simulated-credit", "1")
+    run = client.get_run(version.run_id)
+    assert run.data.params["auc_weight"] == str(market.training.auc_weight)
+    assert (run.data.params["cohorts_training"], run.data.params["cohorts_judging"]) == ("2010-01-31", "2010-03-31")
+    assert {"judging_auc", "judging_ks", "judging_brier", "judging_log_loss", "judging_ece"} <= run.data.metrics.keys()
+    assert 0.6 < run.data.metrics["judging_auc"] < 0.95
+    assert run.data.metrics["out_of_fold_auc_record"] > 0.5
+    assert run.data.tags["delta_version.loan"] == "4"
+    assert run.data.tags["delta_version.training_set"] == "1"
+    assert version.tags["rule.minimum_auc"].startswith("passed: AUC ")
+    plots = {file.path for file in client.list_artifacts(version.run_id, "plots")}
+    assert plots == {"plots/roc.png", "plots/calibration.png", "plots/risk_groups.png"}
+    assert Lake(spark, market).read(TRAINING_SET).count() == 1200
+
+
+def test_the_registry_holds_no_pickle(trained, market):
+    files = [file for file in (market.market / "mlflow" / "artifacts").rglob("*") if file.is_file()]
+    assert any(file.name == "MLmodel" for file in files)
+    assert not [file for file in files if file.suffix in (".pkl", ".pickle") or "pickle" in file.name]
+    assert not [file for file in files if file.read_bytes()[:1] == b"\x80"]
+    for file in files:
+        if file.name == "MLmodel":
+            flavor = yaml.safe_load(file.read_text())["flavors"]["python_function"]
+            assert flavor["loader_module"] == "mlflow.pyfunc.loaders.code_model"
+            assert "python_model" not in flavor
+
+
+def test_everyone_in_the_population_has_a_score(scored, market):
+    assert len(scored) == 400
+    assert scored["prob_default"].between(0, 1, inclusive="neither").all()
+    assert set(scored["risk_group"]) <= {1, 2, 3, 4, 5}
+    assert scored["reason_codes"].isna().all()
+    assert (scored["model_version"] == "1").all()
+    assert (scored["batch_id"] == "2010-03-31-0123456789ab").all()
+    assert (scored["horizon_months"] == 12).all()
+    # More points, less risk.
+    assert (scored.sort_values("prob_default")["score_points"].diff().dropna() <= 0).all()
+
+
+def test_the_same_rows_train_the_same_model(spark, market, rows, scored, module_patch):
+    night = Night("2010-03-31-0123456789ab", NIGHT, "2", {}, {})
+    module_patch.setattr(score, "current_night", lambda settings, as_of_date: night)
+    score.run(spark, market, NIGHT)
+
+    again = Lake(spark, market).read_as_of(BORROWER_SCORE, NIGHT).orderBy("borrower_id").toPandas()
+
+    pd.testing.assert_frame_equal(again.drop(columns="model_version"), scored.drop(columns="model_version"))
+
+
+def test_a_borrower_without_score_fails_the_gate(spark, market, scored, module_patch):
+    whole = score.build_features_of
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(score, "build_features_of", lambda *frames: whole(*frames).where("borrower_id <> 'b00007'"))
+        with pytest.raises(GateFailed, match="population_without_score = 1"):
+            score.run(spark, market, NIGHT)
+    result = Lake(spark, market).read(GATE_RESULT).where("gate = 'score.borrower_score'").first()
+    assert not result.success
+
+
+def test_the_champion_is_found_without_jvm_and_tensorflow(trained, market):
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from conf.settings import load_settings\n"
+        "from models.registry import champion_version\n"
+        "print('version', champion_version(load_settings(home=Path(sys.argv[1]))))\n"
+        "assert not {'tensorflow', 'keras', 'lightgbm'} & set(sys.modules), 'too much was imported'\n"
+        # MLflow imports pyspark by itself; what costs is a JVM.
+        "from pyspark import SparkContext\n"
+        "assert SparkContext._gateway is None, 'a JVM was started'"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(market.home)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "version 2" in done.stdout
+
+
+def test_the_hazard_loads_alone(trained, market):
+    assert set(load_hazard(market, "1").terms) == {12}
+
+
+def test_mlflow_itself_scores_a_pandas_frame(spark, trained, market, rows, scored):
+    mlflow.set_tracking_uri(market.tracking_uri)
+    people = rows.where(F.col("as_of_date") == F.lit(NIGHT)).orderBy("borrower_id").limit(5).toPandas()
+
+    found = mlflow.pyfunc.load_model("models:/simulated-credit/1").predict(people[[feature.name for feature in FEATURES]])
+
+    np.testing.assert_allclose(found["prob_default"], scored["prob_default"].head(5), rtol=0, atol=1e-9)
+    assert found["risk_group"].tolist() == scored["risk_group"].head(5).tolist()
+
+
+def test_cohorts_are_split_by_time(market):
+    months = [date(2010, month, 28) for month in range(1, 6)]
+    training = market.training.model_copy(update={"calibration_cohorts": 1, "judging_cohorts": 2})
+    cohorts = train_credit.split_cohorts(months, training)
+    assert (cohorts.training, cohorts.calibration, cohorts.judging) == (
+        tuple(months[:2]), tuple(months[2:3]), tuple(months[3:])
+    )
+    with pytest.raises(train_credit.TooFewCohorts, match="3 cohorts cannot be split"):
+        train_credit.split_cohorts(months[:3], training)
