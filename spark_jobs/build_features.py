@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 from pyspark.sql import SparkSession
@@ -17,6 +18,8 @@ from spark_jobs.gates import Checked, check_tables
 from spark_jobs.lake import Lake
 from spark_jobs.manifest import current_night
 from spark_jobs.silver import read_silver
+
+SIDE_BY_SIDE = 3
 
 
 def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
@@ -36,9 +39,11 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     blocks = split_blocks(population)
 
     lake.replace(POPULATION, population, as_of_date)
-    lake.replace(UNSCORED, unscored.withColumn("batch_id", F.lit(night.batch_id)), as_of_date)
-    for block, table in FEATURE_TABLES.items():
-        lake.replace(table, blocks[block], as_of_date)
+    # The first write has filled what is persisted; the others wait for commits more than for cores.
+    frames = {UNSCORED: unscored.withColumn("batch_id", F.lit(night.batch_id))}
+    frames |= {table: blocks[block] for block, table in FEATURE_TABLES.items()}
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        list(pool.map(lambda table: lake.replace(table, frames[table], as_of_date), frames))
 
     scored, left_out = (lake.read_as_of(table, as_of_date).count() for table in (POPULATION, UNSCORED))
     share = Bound(None, settings.gates.max_unscored_share, "unscored borrowers over all candidates")
