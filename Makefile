@@ -17,12 +17,6 @@ $(if $(MACRO),export MOSAIC_MACRO='$(MACRO)';) \
 $(if $(BORROWERS),export MOSAIC_SIMULATION__BORROWERS='$(BORROWERS)';)
 endef
 
-# An embedded server that was down is stopped again in the end.
-define with_database
-if ! $(JOBS) -m spark_jobs.database_server status >/dev/null; then trap '$(JOBS) -m spark_jobs.database_server stop' EXIT; fi; \
-$(JOBS) -m spark_jobs.database_server ensure;
-endef
-
 # The first Python that runs and fits: a version manager may leave names on the PATH that do not work.
 PYTHON = $(shell for python in $$(type -aP python3.11 python3.12 python3); do \
 	"$$python" -c 'import sys; (3, 11) <= sys.version_info[:2] < (3, 13) or sys.exit(1); print(sys.executable)' 2>/dev/null && break; done)
@@ -38,7 +32,7 @@ help: ## list the targets
 setup: ## everything that the other targets need: uv, both environments, pinned jars
 	@$(MAKE) preflight
 	@$(MAKE) -s .venv/jobs/.synced .venv/airflow/.synced
-	@$(environment) PATH="$(CURDIR)/.venv/jobs/bin:$$PATH" $(JOBS) -m dags.launch.jars && $(JOBS) -m dags.launch.packages
+	@$(environment) PATH="$(CURDIR)/.venv/jobs/bin:$$PATH" $(JOBS) -m dags.launch.jars && $(JOBS) -m dags.launch.packages && $(JOBS) -m spark_jobs.class_archive
 
 run: ## raw files through Airflow to published scores and allocations; again: the next night
 	@$(MAKE) preflight PORTS='postgres airflow'
@@ -60,14 +54,14 @@ test: ## every test, in the environment that it belongs to
 psql: ## psql as mosaic_reader on the publication; with SQL='select …' prints CSV
 	@$(MAKE) preflight PORTS='postgres' >&2
 	@$(MAKE) setup >&2
-	@$(environment) $(with_database) $(JOBS) -m spark_jobs.database_shell $(if $(value SQL),--sql "$$SQL")
+	@$(environment) $(JOBS) -m dags.launch.database $(JOBS) -m spark_jobs.database_shell $(if $(value SQL),--sql "$$SQL")
 export SQL
 
 rollback: ## serve an earlier batch again: BATCH=<batch_id>
 	@test -n '$(BATCH)' || { echo "make rollback needs BATCH=<batch_id>: make psql SQL='select batch_id from publication.batch' lists them" >&2; exit 2; }
 	@$(MAKE) preflight PORTS='postgres'
 	@$(MAKE) setup
-	@$(environment) $(with_database) $(JOBS) -m spark_jobs rollback_publication --batch '$(BATCH)'
+	@$(environment) $(JOBS) -m dags.launch.database $(JOBS) -m spark_jobs rollback_publication --batch '$(BATCH)'
 
 lint: ## ruff over all code
 	@$(MAKE) setup

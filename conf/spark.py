@@ -25,8 +25,15 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.sql.warehouse.dir": str(settings.market / "warehouse"),
         "spark.executorEnv.OMP_WAIT_POLICY": "passive",
+        # Where the archive is missing or does not fit, the JVM starts without it and says nothing.
+        "spark.driver.extraJavaOptions": f"-XX:SharedArchiveFile={class_archive(settings)} -Xlog:cds=off -Xlog:cds+dynamic=off",
         **settings.spark.conf,
     }
+
+
+def class_archive(settings: Settings) -> Path:
+    """The JVM's classes ready to load, see spark_jobs.class_archive."""
+    return settings.home / "classes.jsa"
 
 
 def is_local(settings: Settings) -> bool:

@@ -35,12 +35,12 @@ with DAG(
     **dag_defaults("credit-risk"),
 ):
     open_night = run_job("open_night", "Writes a run manifest without a model: training needs no champion.", "--training")
-    ingest = submit_job("ingest", "Files → bronze → silver; broken rows → quarantine.", (asset(LOAN), asset(REPAYMENT)))
+    ingest = submit_job("ingest", "Files → bronze → silver; broken rows → quarantine.", (asset(LOAN), asset(REPAYMENT)), "--training")
     train_credit = submit_job(
         "train_credit", "Trains, judges and registers a challenger; promotes it when it passes.", (asset(TRAINING_SET), credit_model())
     )
 
-    gate_silver = gate("gate_silver", "ingest", (*silver, INVESTOR_ORDER))
-    gate_training = gate("gate_training", "train_credit", (TRAINING_SET,))
+    gate_silver = gate("gate_silver", "ingest", (*silver, INVESTOR_ORDER), "training")
+    gate_training = gate("gate_training", "train_credit", (TRAINING_SET,), "training")
 
     chain_gated(await_files(), open_night, (ingest, gate_silver), (train_credit, gate_training))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
+from typing import Literal
 
 import psycopg2
 from airflow.sdk.exceptions import AirflowFailException
@@ -25,14 +26,17 @@ class GateResult:
     data_docs: str | None
 
 
-# In a night, the current one's results only: an earlier night of the same day, from other files, proves nothing about
-# this one. What runs beside the nights has no manifest; there the newest result of the day counts.
+# A job works in a night, in the night that training opens for itself (no model in its manifest), or in neither. In a
+# night only the current one's results count: an earlier night of the same day, from other files, proves nothing.
+Work = Literal["night", "training", "no night"]
 _RESULTS = """
 select distinct on (table_name) table_name, success, row_count, failed_expectations, message, data_docs
 from ops.gate_result
 where gate like %(job)s || '.%%' and as_of_date = %(as_of_date)s
-  and (not %(in_night)s or batch_id = (
-    select batch_id from ops.run_manifest where as_of_date = %(as_of_date)s order by opened_at desc limit 1
+  and (%(work)s = 'no night' or batch_id = (
+    select batch_id from ops.run_manifest
+    where as_of_date = %(as_of_date)s and (manifest ->> 'model_version' = 'none') = (%(work)s = 'training')
+    order by opened_at desc limit 1
   ))
 order by table_name, checked_at desc
 """
@@ -53,21 +57,21 @@ def refusal(job: str, tables: Iterable[str], results: Iterable[GateResult]) -> s
     return "\n".join(reasons) or None
 
 
-def read_results(job: str, as_of_date: date, in_night: bool) -> list[GateResult]:
+def read_results(job: str, as_of_date: date, work: Work) -> list[GateResult]:
     """The newest gate results of a job for the as-of date, one per table."""
     with psycopg2.connect(role_dsn(load_settings(), "publisher")) as connection, connection.cursor() as cursor:
-        cursor.execute(_RESULTS, {"job": job, "as_of_date": as_of_date, "in_night": in_night})
+        cursor.execute(_RESULTS, {"job": job, "as_of_date": as_of_date, "work": work})
         rows = cursor.fetchall()
     connection.close()
     return [GateResult(table, success, count, tuple(failed), message, docs) for table, success, count, failed, message, docs in rows]
 
 
-def require_gates(job: str, tables: list[str], as_of_date: str, in_night: bool = True) -> None:
+def require_gates(job: str, tables: list[str], as_of_date: str, work: Work = "night") -> None:
     """Let the run go on only when each table's gate has let it pass.
 
     Raises AirflowFailException, which is not retried.
     """
-    results = read_results(job, date.fromisoformat(as_of_date), in_night)
+    results = read_results(job, date.fromisoformat(as_of_date), work)
     reason = refusal(job, tables, results)
     if reason:
         raise AirflowFailException(f"gate of {job} closed for {as_of_date}\n{reason}")

@@ -24,7 +24,7 @@ from conf.settings import ROOT, Settings, load_settings
 from conf.source import load_source
 from conf.spark import JOBS_PYTHON, is_local, packages_zip, spark_conf, spark_environment
 from conf.tables import Table
-from dags.gates import require_gates
+from dags.gates import Work, require_gates
 from dags.landed_files import missing_files
 from dags.notify import notify_failure
 
@@ -117,7 +117,7 @@ def credit_model() -> Asset:
     return Asset(f"model.{load_settings().model_name}", uri=f"mosaic://models/{load_settings().model_name}", group=load_settings().source)
 
 
-def submit_job(job: str, doc_md: str, outlets: tuple[Asset, ...] = ()) -> SparkSubmitOperator:
+def submit_job(job: str, doc_md: str, outlets: tuple[Asset, ...] = (), *options: str) -> SparkSubmitOperator:
     """The task that submits one Spark job; where it runs is the connection, how is ``conf/``."""
     settings = load_settings()
     return SparkSubmitOperator(
@@ -125,7 +125,7 @@ def submit_job(job: str, doc_md: str, outlets: tuple[Asset, ...] = ()) -> SparkS
         doc_md=doc_md,
         name=f"{settings.source} {job}",
         application=str(ROOT / "dags" / "launch" / "job.py"),
-        application_args=[job, "--as-of-date", AS_OF_DATE],
+        application_args=[job, "--as-of-date", AS_OF_DATE, *options],
         conn_id=SPARK_CONNECTION,
         conf=spark_conf(settings),
         driver_memory=settings.spark.driver_memory,
@@ -174,18 +174,18 @@ def files_have_landed(as_of_date: str) -> bool:
     return not missing
 
 
-def gate(task_id: str, job: str, tables: tuple[Table, ...], in_night: bool = True) -> PythonOperator:
+def gate(task_id: str, job: str, tables: tuple[Table, ...], work: Work = "night") -> PythonOperator:
     """The task that reads from PostgreSQL what the job's gates found, and lets nothing pass a failed or missing one.
 
     It also runs when the job has failed, which a closed gate makes it do: the gate then says which rules were broken.
-    in_night: whether the job works under a run manifest.
+    work: what the job belongs to, see dags.gates.
     """
     return PythonOperator(
         task_id=task_id,
         doc_md=f"Reads the gate results of `{job}`: {', '.join(table.name for table in tables)}. Starts no JVM.",
         python_callable=require_gates,
         op_kwargs={
-            "job": job, "tables": [table.name for table in tables], "as_of_date": AS_OF_DATE, "in_night": in_night,
+            "job": job, "tables": [table.name for table in tables], "as_of_date": AS_OF_DATE, "work": work,
         },
         trigger_rule=TriggerRule.ONE_DONE,
     )

@@ -22,4 +22,4 @@ with DAG(
     ingest_market_indicators = submit_job(
         "ingest_market_indicators", "Macro files → silver.market_indicator, revisions kept.", (asset(MARKET_INDICATOR),)
     )
-    chain_gated((ingest_market_indicators, gate("gate_indicators", "ingest_market_indicators", (MARKET_INDICATOR,), in_night=False)))
+    chain_gated((ingest_market_indicators, gate("gate_indicators", "ingest_market_indicators", (MARKET_INDICATOR,), work="no night")))

@@ -18,9 +18,14 @@ from conf.settings import ROOT, Settings
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, Schema
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from mlflow import MlflowClient
     from pyspark.sql import SparkSession
 
     from models.credit_model import CreditModel
@@ -41,15 +46,11 @@ def _own_store(settings: Settings) -> Path | None:
 
 
 def _client(settings: Settings) -> MlflowClient:
-    from mlflow import MlflowClient
-
     return MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.tracking_uri)
 
 
 def find_version(settings: Settings, alias: str) -> str | None:
     """The version that an alias names; None where no model has it."""
-    from mlflow.exceptions import MlflowException
-
     store = _own_store(settings)
     if store is not None and not store.exists():
         return None
@@ -111,10 +112,6 @@ def log_model(
     figures: Mapping[str, Figure],
 ) -> str:
     """Log a run and register its model; the new version, which has no alias yet."""
-    import mlflow
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema
-
     mlflow.set_tracking_uri(settings.tracking_uri)
     mlflow.set_registry_uri(settings.tracking_uri)
     _set_experiment(settings)
@@ -142,8 +139,6 @@ def log_model(
 
 def _set_experiment(settings: Settings) -> None:
     """The experiment of this market; the default store keeps its artifacts under the market's home."""
-    import mlflow
-
     store = _own_store(settings)
     if store is not None:
         store.parent.mkdir(parents=True, exist_ok=True)
@@ -158,8 +153,6 @@ def _parts(settings: Settings, version: str) -> Path:
 
     Raises MLflow's error, naming model and version, where the registry does not have it.
     """
-    import mlflow
-
     mlflow.set_tracking_uri(settings.tracking_uri)
     mlflow.set_registry_uri(settings.tracking_uri)
     folder = mlflow.artifacts.download_artifacts(f"models:/{settings.model_name}/{version}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from types import ModuleType
 
 from conf.settings import load_settings
 
@@ -22,7 +24,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--as-of-date", type=date.fromisoformat, help="the day whose knowledge the job may use")
     parser.add_argument("--batch", help="rollback_publication: the batch to go back to")
     parser.add_argument(
-        "--training", action="store_true", help="open_night: for ingesting before training, when no champion is needed"
+        "--training", action="store_true", help="open_night, ingest: for training, which needs no champion"
     )
     options = parser.parse_args(arguments)
     if options.job == "rollback_publication":
@@ -32,21 +34,26 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"{options.job} needs --as-of-date")
 
     settings = load_settings()
-    job = importlib.import_module(f"spark_jobs.{options.job}")
+    more = {"training": options.training} if options.job in ("open_night", "ingest") else {}
     if options.job == "rollback_publication":
-        job.run(settings, options.batch)
-    elif options.job == "open_night":
-        job.run(settings, options.as_of_date, training=options.training)
+        _module(options.job).run(settings, options.batch)
     elif options.job in PLAIN_JOBS:
-        job.run(settings, options.as_of_date)
+        _module(options.job).run(settings, options.as_of_date, **more)
     else:
         from spark_jobs.session import open_session
 
-        spark = open_session(settings, f"{options.job} {options.as_of_date}")
+        # Python's imports and the JVM's start take seconds each, beside each other.
+        with ThreadPoolExecutor(1) as pool:
+            job = pool.submit(_module, options.job)
+            spark = open_session(settings, f"{options.job} {options.as_of_date}")
         try:
-            job.run(spark, settings, options.as_of_date)
+            job.result().run(spark, settings, options.as_of_date, **more)
         finally:
             spark.stop()
+
+
+def _module(job: str) -> ModuleType:
+    return importlib.import_module(f"spark_jobs.{job}")
 
 
 if __name__ == "__main__":

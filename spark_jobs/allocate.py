@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from decimal import Decimal
 
@@ -64,9 +65,13 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
         lake.read_as_of(BORROWER_SCORE, as_of_date),
         lake.read_as_of(POPULATION, as_of_date),
     )
-    _replace(lake, night, LOAN_VALUATION, build_valuation(listing, hazard, terms_of(settings, source)))
-    caps = _caps(lake, night, source, hazard)
-    _replace(lake, night, RISK_GROUP_CAP, spark.createDataFrame(pa.Table.from_pandas(caps, schema=CAP_SCHEMA)))
+    with ThreadPoolExecutor(1) as pool:
+        valued = pool.submit(
+            _replace, lake, night, LOAN_VALUATION, build_valuation(listing, hazard, terms_of(settings, source))
+        )
+        caps = _caps(lake, night, source, hazard)
+        _replace(lake, night, RISK_GROUP_CAP, spark.createDataFrame(pa.Table.from_pandas(caps, schema=CAP_SCHEMA)))
+        valued.result()
 
     limits, decimals = settings.allocation, settings.night.currency_decimals
     orders = bounded(
@@ -78,9 +83,9 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     )
     rules = rules_of(settings, caps["cap"])
     allocation, summary = allocated(orders, listings, rules)
-    for table, result in ((ALLOCATION, allocation), (ALLOCATION_SUMMARY, summary)):
-        amounts = [column for column in table.columns if column.endswith("amount")]
-        _replace(lake, night, table, with_decimal_amounts(spark.createDataFrame(result), decimals, *amounts))
+    results = {ALLOCATION: allocation, ALLOCATION_SUMMARY: summary}
+    with ThreadPoolExecutor(len(results)) as pool:
+        list(pool.map(lambda table: _replace(lake, night, table, _decimal(spark, table, results[table], decimals)), results))
 
     crossed = build_cross_checks(*(lake.read_as_of(table, as_of_date) for table in WRITTEN), rules).first().asDict()
     more = {name: (float(crossed[name]), Bound(None, 0, meaning)) for name, meaning in CROSS_CHECKS.items()}
@@ -173,6 +178,11 @@ def build_open_orders(investor_order: DataFrame, as_of_date: date, decimals: int
 def with_minor_units(frame: DataFrame, decimals: int, *columns: str) -> DataFrame:
     """The decimal columns as whole numbers of the currency's smallest unit: what the allocation counts in."""
     return frame.withColumns({name: (F.col(name) * 10**decimals).cast("bigint") for name in columns})
+
+
+def _decimal(spark: SparkSession, table: Table, result: pa.Table, decimals: int) -> DataFrame:
+    amounts = [column for column in table.columns if column.endswith("amount")]
+    return with_decimal_amounts(spark.createDataFrame(result), decimals, *amounts)
 
 
 def with_decimal_amounts(frame: DataFrame, decimals: int, *columns: str) -> DataFrame:

@@ -47,21 +47,21 @@ RANKS: tuple[tuple[Table, ...], ...] = (
 _SIDE_BY_SIDE = 3
 
 
-def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
-    """Bring silver to the as-of date and pin its versions for the night.
+def run(spark: SparkSession, settings: Settings, as_of_date: date, training: bool = False) -> None:
+    """Bring silver to the as-of date and pin its versions for the night, or for the training of that day.
 
     Raises LandingError for files that cannot be taken in, and GateFailed where a table does not hold; what was
     quarantined is written before.
     """
-    night = current_night(settings, as_of_date)
+    night = current_night(settings, as_of_date, training)
     source = load_source(settings.source)
     lake = Lake(spark, settings)
 
     orders = order_files(lake, source, night)
     load_order_files(settings, source, orders, as_of_date)
     landing = land_files(lake, source, night)
-    for table in (*SILVER, QUARANTINE):
-        lake.create(table)
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+        list(pool.map(lake.create, (*SILVER, QUARANTINE)))
     map_files(lake, source, landing.pending)
     ingest_orders(lake, source, as_of_date)
 

@@ -21,7 +21,7 @@ from conf.tables import MARKET_INDICATOR, QUARANTINE
 from spark_jobs.gates import check_table
 from spark_jobs.lake import Lake
 from spark_jobs.landing import LandingError, read_columns, read_files, sha256_of
-from spark_jobs.mapping import BROKEN, build_quarantine, with_row_rules
+from spark_jobs.mapping import BROKEN, build_quarantine, spoken, with_row_rules
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def build_indicators(cells: DataFrame) -> DataFrame:
     observed_on = F.coalesce(F.try_to_date(day, "M/d/yyyy"), F.try_to_date(day, "yyyy-MM-dd"))
     value = text.try_cast("double")
     malformed = F.col("_malformed").isNotNull()
-    broken = F.array(
+    broken = (
         F.when(malformed, "malformed_row"),
         F.when(~malformed & observed_on.isNull(), "parse:observed_on"),
         F.when(~malformed & value.isNull(), "parse:value"),
@@ -110,7 +110,7 @@ def build_indicators(cells: DataFrame) -> DataFrame:
     is_cell = malformed | ((F.coalesce(text, F.lit("")) != "") & (F.coalesce(day, F.lit("")) != ""))
     rows = cells.where(is_cell).select(
         "series_id", F.trunc(observed_on, "month").alias("observed_on"), value.alias("value"),
-        F.col("_source_file").alias("source_file"), F.col("_row_number").alias("row_number"), F.array_compact(broken).alias(BROKEN),
+        F.col("_source_file").alias("source_file"), F.col("_row_number").alias("row_number"), spoken(*broken).alias(BROKEN),
     ).withColumn("known_from", publication_day(F.col("series_id"), F.col("observed_on")))
     return with_row_rules(rows.select(*MARKET_INDICATOR.columns, BROKEN), MARKET_INDICATOR)
 

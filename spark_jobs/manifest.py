@@ -23,6 +23,8 @@ _SETTINGS_OF_RESULTS = {"source", "gates", "training", "scores", "allocation"}
 _CODE_FOLDERS = ("conf", "expectations", "features", "models", "spark_jobs")
 # The settings stand in the manifest by their values; the other sources' mappings have no part in this one.
 _NOT_CODE = ("conf/mosaic.yaml", "conf/sources/")
+# Stands for the model version of a night that ingests for training, which needs no champion.
+NO_MODEL = "none"
 
 
 class NoOpenNight(LookupError):
@@ -129,11 +131,13 @@ def open_manifest(settings: Settings, manifest: Mapping[str, object]) -> Night:
             """,
             (batch_id(manifest), manifest["as_of_date"], Json(manifest)),
         )
-    return current_night(settings, date.fromisoformat(str(manifest["as_of_date"])))
+    return current_night(
+        settings, date.fromisoformat(str(manifest["as_of_date"])), training=manifest["model_version"] == NO_MODEL
+    )
 
 
-def current_night(settings: Settings, as_of_date: date) -> Night:
-    """The night that was opened last for the as-of date.
+def current_night(settings: Settings, as_of_date: date, training: bool = False) -> Night:
+    """The night that was opened last for the as-of date, or the one for training, which may run beside it.
 
     Raises NoOpenNight.
     """
@@ -141,14 +145,15 @@ def current_night(settings: Settings, as_of_date: date) -> Night:
         cursor.execute(
             """
             SELECT batch_id, manifest, silver_versions FROM ops.run_manifest
-            WHERE as_of_date = %s ORDER BY opened_at DESC LIMIT 1
+            WHERE as_of_date = %s AND (manifest ->> 'model_version' = %s) = %s ORDER BY opened_at DESC LIMIT 1
             """,
-            (as_of_date,),
+            (as_of_date, NO_MODEL, training),
         )
         found = cursor.fetchone()
     if not found:
         raise NoOpenNight(
-            f"no night is open for {as_of_date}: run `python -m spark_jobs open_night --as-of-date {as_of_date}` first"
+            f"no night is open for {as_of_date}: run `python -m spark_jobs open_night --as-of-date {as_of_date}"
+            f"{' --training' if training else ''}` first"
         )
     name, manifest, silver_versions = found
     return Night(name, as_of_date, manifest["model_version"], manifest["landed_files"], silver_versions)

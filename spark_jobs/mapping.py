@@ -87,7 +87,7 @@ def build_typed(source: Source, table: Table, number: int, raw: DataFrame) -> Da
         rules += [F.when(~malformed & condition, F.lit(rule)) for rule, condition in broken]
     plain = raw.where(malformed | taken).select(
         F.col("_source_file").alias("source_file"), F.col("_row_number").alias("row_number"), landed_on.alias("landed_on"),
-        F.array_compact(F.array(*rules)).alias(BROKEN), *(value.alias(column) for column, value in values.items()),
+        spoken(*rules).alias(BROKEN), *(value.alias(column) for column, value in values.items()),
     )
     derived = {
         column: _derived(source, table, number, column, spec) for column, spec in mapping.columns.items() if spec.function
@@ -201,16 +201,24 @@ def _conformed(table: Table, rows: DataFrame) -> DataFrame:
 
 def with_row_rules(rows: DataFrame, table: Table) -> DataFrame:
     """broken_rules with nulls where none may be, and with the table's row rules; not of rows that no column was read of."""
-    spoken = F.transform(F.col(BROKEN), lambda rule: F.element_at(F.split(rule, ":"), -1))
+    told = F.transform(F.col(BROKEN), lambda rule: F.element_at(F.split(rule, ":"), -1))
     missing = [
-        F.when(F.col(column).isNull() & ~F.array_contains(spoken, column), F.lit(f"required:{column}"))
+        F.when(F.col(column).isNull() & ~F.array_contains(told, column), F.lit(f"required:{column}"))
         for column in table.required
     ]
     rules = [F.when(~F.expr(rule.sql), F.lit(rule.name)) for rule in row_rules(table)]
-    more = F.array_compact(F.array(*missing, *rules))
+    more = spoken(*missing, *rules)
     return rows.withColumn(
         BROKEN, F.when(F.array_contains(BROKEN, "malformed_row"), F.col(BROKEN)).otherwise(F.concat(BROKEN, more))
     )
+
+
+def spoken(*rules: Column) -> Column:
+    """The rules that are not null, as an array.
+
+    Not by array_compact: Spark evaluates that, and with it all the rules, without compiling them.
+    """
+    return F.array_except(F.array(*rules), F.array(F.lit(None).cast("string")))
 
 
 def with_orphans(rows: DataFrame, table: Table, parents: Mapping[str, DataFrame]) -> DataFrame:

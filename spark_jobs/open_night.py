@@ -8,10 +8,7 @@ from zoneinfo import ZoneInfo
 from conf.settings import Settings
 from conf.source import load_source
 from spark_jobs.landing import landed_files
-from spark_jobs.manifest import build_manifest, macro_files, open_manifest, orders_digest
-
-# Stands in the manifest of a night that only ingests, before any model has been trained.
-NO_MODEL = "none"
+from spark_jobs.manifest import NO_MODEL, build_manifest, macro_files, open_manifest, orders_digest
 
 
 def run(settings: Settings, as_of_date: date, training: bool = False) -> None:

@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from functools import reduce
+from typing import NamedTuple
 
 import psycopg2
 import pyarrow as pa
@@ -21,18 +22,28 @@ from spark_jobs.publication import Content, spark_row_hash
 _CHUNK_BYTES = 1 << 20
 
 
-def contents_of(frames: Mapping[Table, DataFrame]) -> dict[str, Content]:
+class Measured(NamedTuple):
+    """What a table holds, and the batches that made it."""
+
+    content: Content
+    batch_ids: frozenset[str]
+
+
+def contents_of(frames: Mapping[Table, DataFrame]) -> dict[str, Measured]:
     """What each table holds, by name, asked in one Spark job."""
     measured = [
-        frame.select(F.expr(spark_row_hash(table)).alias("row_hash")).agg(
+        frame.select("batch_id", F.expr(spark_row_hash(table)).alias("row_hash")).agg(
             F.lit(table.name).alias("table_name"),
             F.count("*").alias("row_count"),
             F.coalesce(F.sum("row_hash"), F.lit(0)).cast("string").alias("digest"),
+            F.collect_set("batch_id").alias("batch_ids"),
         )
         for table, frame in frames.items()
     ]
     rows = reduce(DataFrame.unionAll, measured).collect()
-    return {row.table_name: Content(row.row_count, int(row.digest)) for row in rows}
+    return {
+        row.table_name: Measured(Content(row.row_count, int(row.digest)), frozenset(row.batch_ids)) for row in rows
+    }
 
 
 def copy_rows(frame: DataFrame, table: Table, dsn: str, staging: str) -> None:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from contextlib import closing
 from datetime import date
-from functools import reduce
 
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
 from conf.database import role_dsn
 from conf.settings import Settings
-from conf.tables import PUBLISHED, TABLES, Table
+from conf.tables import PUBLISHED, Table
 from spark_jobs.database import connect
 from spark_jobs.lake import Lake
 from spark_jobs.manifest import Night, current_night, manifest_of
 from spark_jobs.postgres_copy import contents_of, copy_rows
-from spark_jobs.publication import Batch, PublicationRefused, publish_batch
+from spark_jobs.publication import Batch, Content, PublicationRefused, publish_batch
 
 _OUTCOMES = {
     "published": "published; readers see it now",
@@ -34,11 +32,11 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     check_gates(settings, night)
     lake = Lake(spark, settings)
     frames = {table: lake.read_as_of(table, as_of_date) for table in PUBLISHED}
-    check_batch(frames, night)
+    contents = night_contents(frames, night)
     batch = Batch(night.batch_id, as_of_date, settings.publication.contract_version, manifest_of(settings, night))
     dsn = role_dsn(settings, "publisher")
     outcome = publish_batch(
-        settings, batch, contents_of(frames), lambda table, staging: copy_rows(frames[table], table, dsn, staging)
+        settings, batch, contents, lambda table, staging: copy_rows(frames[table], table, dsn, staging)
     )
     print(f"batch {night.batch_id} {_OUTCOMES[outcome]}")
 
@@ -66,17 +64,18 @@ def check_gates(settings: Settings, night: Night) -> None:
         )
 
 
-def check_batch(frames: dict[Table, DataFrame], night: Night) -> None:
-    """Refuse rows that another night of the same as-of date made.
+def night_contents(frames: dict[Table, DataFrame], night: Night) -> dict[str, Content]:
+    """What each table holds, by name, where all its rows are of the night.
 
-    Raises PublicationRefused, naming table, batch and the job to run.
+    Raises PublicationRefused for rows that another night of the same as-of date made, naming table, batch and the job
+    to run.
     """
-    others = reduce(DataFrame.unionAll, (
-        frame.where(F.col("batch_id") != night.batch_id).select(F.lit(table.name).alias("table_name"), "batch_id").limit(1)
-        for table, frame in frames.items()
-    )).collect()
-    for table_name, batch_id in others:
-        raise PublicationRefused(
-            f"{table_name} holds rows of batch {batch_id} for {night.as_of_date}, the night is {night.batch_id}: "
-            f"run the job {TABLES[table_name].owner} again"
-        )
+    contents = contents_of(frames)
+    for table in frames:
+        others = contents[table.name].batch_ids - {night.batch_id}
+        if others:
+            raise PublicationRefused(
+                f"{table.name} holds rows of batch {min(others)} for {night.as_of_date}, the night is {night.batch_id}: "
+                f"run the job {table.owner} again"
+            )
+    return {name: measured.content for name, measured in contents.items()}

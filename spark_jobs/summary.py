@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import date
 
 from psycopg2.extensions import cursor
 
 from conf.settings import Settings
 from spark_jobs.database import connect
-from spark_jobs.manifest import current_night
+from spark_jobs.manifest import Night, NoOpenNight, current_night
 
 
 def run(settings: Settings, as_of_date: date) -> None:
@@ -21,7 +21,7 @@ def run(settings: Settings, as_of_date: date) -> None:
     with closing(connect(settings, "publisher")) as session, session, session.cursor() as found:
         lines = [
             *_publication(found, night.batch_id, as_of_date, night.model_version),
-            *_ingested(found, night.batch_id),
+            *_ingested(found, _batches_of_day(settings, night)),
             *_scores(found, night.batch_id),
             *_allocations(found, night.batch_id),
             *_gates(found, night.batch_id),
@@ -49,13 +49,20 @@ def _publication(found: cursor, batch_id: str, as_of_date: date, model_version: 
     return [f"Batch {batch_id}: {state}", _line("as of", f"{as_of_date}, model version {model_version}")]
 
 
-def _ingested(found: cursor, batch_id: str) -> list[str]:
+def _batches_of_day(settings: Settings, night: Night) -> list[str]:
+    """The night's batch and that of a training of the same day, which may have taken the files in before it."""
+    with suppress(NoOpenNight):
+        return [night.batch_id, current_night(settings, night.as_of_date, training=True).batch_id]
+    return [night.batch_id]
+
+
+def _ingested(found: cursor, batch_ids: list[str]) -> list[str]:
     found.execute(
         """
-        SELECT table_name, landed_rows, quarantined_rows FROM ops.ingested WHERE batch_id = %s AND landed_rows > 0
-        ORDER BY table_name
+        SELECT table_name, sum(landed_rows), sum(quarantined_rows) FROM ops.ingested WHERE batch_id = ANY(%s)
+        GROUP BY table_name HAVING sum(landed_rows) > 0 ORDER BY table_name
         """,
-        (batch_id,),
+        (batch_ids,),
     )
     rows = found.fetchall()
     if not rows:

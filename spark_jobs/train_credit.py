@@ -71,7 +71,7 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     breaks its rules, TooFewCohorts, and TooFewDefaults where there is too little to learn from.
     """
     lake, source = Lake(spark, settings), load_source(settings.source)
-    night = current_night(settings, as_of_date)
+    night = current_night(settings, as_of_date, training=True)
     cohorts = split_cohorts(cohort_months(settings.training, label_horizon(source), as_of_date), settings.training)
     rows = _training_set(lake, source, night)
 

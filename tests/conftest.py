@@ -40,13 +40,17 @@ def spark(tmp_path_factory):
     session.stop()
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    """Settings of a market whose home is empty and the test's own; the jars are the project's."""
-    home = tmp_path / "var"
+def settings_of(home: Path) -> Settings:
+    """Settings of a market whose home is this new folder; the jars are the project's."""
     home.mkdir()
     (home / "jars").symlink_to(load_settings().home / "jars")
     return load_settings(home=home)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings of a market whose home is empty and the test's own."""
+    return settings_of(tmp_path / "var")
 
 
 @pytest.fixture(scope="session")
@@ -79,9 +83,9 @@ def database():
 
 
 @pytest.fixture
-def empty_market(database: Settings, settings: Settings) -> Settings:
-    """Settings of a market with an empty home and an empty database beside the market of ``database``, as on a server
-    of one's own."""
+def make_empty_market(database: Settings, tmp_path: Path):
+    """Makes settings of a market with an empty home of some name and an empty database beside the market of
+    ``database``, as on a server of one's own. There is one such database: the next market empties it again."""
     from contextlib import closing
 
     import psycopg2
@@ -91,20 +95,30 @@ def empty_market(database: Settings, settings: Settings) -> Settings:
     from spark_jobs.database_server import ensure_database
 
     dsn = admin_dsn(database).rpartition("/")[0] + "/empty_market"
-    with closing(psycopg2.connect(admin_dsn(database))) as server:
-        server.autocommit = True
-        with server.cursor() as cursor:
-            cursor.execute("SELECT FROM pg_database WHERE datname = 'empty_market'")
-            if cursor.fetchone() is None:
-                cursor.execute("CREATE DATABASE empty_market")
-            cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'empty_market'")
-    with closing(psycopg2.connect(dsn)) as server, server, server.cursor() as cursor:
-        cursor.execute("DROP SCHEMA IF EXISTS publication, ops, intake CASCADE")
-    market = settings.model_copy(update={"database_dsn": SecretStr(dsn), "ports": database.ports})
-    market.market.mkdir(parents=True, exist_ok=True)
-    shutil.copy(database.secrets_file, market.secrets_file)
-    ensure_database(market)
-    return market
+
+    def make(name: str) -> Settings:
+        with closing(psycopg2.connect(admin_dsn(database))) as server:
+            server.autocommit = True
+            with server.cursor() as cursor:
+                cursor.execute("SELECT FROM pg_database WHERE datname = 'empty_market'")
+                if cursor.fetchone() is None:
+                    cursor.execute("CREATE DATABASE empty_market")
+                cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'empty_market'")
+        with closing(psycopg2.connect(dsn)) as server, server, server.cursor() as cursor:
+            cursor.execute("DROP SCHEMA IF EXISTS publication, ops, intake CASCADE")
+        market = settings_of(tmp_path / name).model_copy(update={"database_dsn": SecretStr(dsn), "ports": database.ports})
+        market.market.mkdir(parents=True)
+        shutil.copy(database.secrets_file, market.secrets_file)
+        ensure_database(market)
+        return market
+
+    return make
+
+
+@pytest.fixture
+def empty_market(make_empty_market) -> Settings:
+    """Settings of a market with an empty home and an empty database."""
+    return make_empty_market("var")
 
 
 @pytest.fixture

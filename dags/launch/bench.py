@@ -71,8 +71,9 @@ def market_environment(settings: Settings, size: int, registry: str) -> dict[str
     """The environment of a market of one size, with the project's jars."""
     home = settings.home / "bench" / str(size)
     home.mkdir(parents=True, exist_ok=True)
-    with suppress(FileExistsError):
-        (home / "jars").symlink_to(settings.home / "jars")
+    for name in ("jars", "classes.jsa"):
+        with suppress(FileExistsError):
+            (home / name).symlink_to(settings.home / name)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MOSAIC_")}
     return kept | {
         "MOSAIC_SOURCE": "simulated", "MOSAIC_HOME": str(home), "MOSAIC_SIMULATION__BORROWERS": str(size),
@@ -98,7 +99,7 @@ def run_nights(environment: dict[str, str], train: bool) -> dict[str, Cost]:
     Raises subprocess.CalledProcessError.
     """
     second = FIRST_NIGHT + timedelta(days=1)
-    steps = [["simulate"], *([["open_night", "--training"], ["ingest"], ["train_credit"]] if train else []), *([job] for job in NIGHT)]
+    steps = [["simulate"], *([["open_night", "--training"], ["ingest", "--training"], ["train_credit"]] if train else []), *([job] for job in NIGHT)]
     for step in steps:
         measure(step, FIRST_NIGHT, environment)
     measure(["simulate"], second, environment)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from conf.settings import Settings, load_settings
 from conf.source import SOURCES
-from conf.spark import JOBS_PYTHON
+from conf.spark import JOBS_PYTHON, class_archive
 from dags.launch.market import owner
 
 STOP_SECONDS = 60
@@ -39,7 +39,7 @@ def stop_servers(settings: Settings) -> bool:
 def main() -> int:
     """Exit code: 1 where something that runs could not be stopped; its state is left alone then."""
     parser = argparse.ArgumentParser(prog="make clean", description=__doc__)
-    parser.add_argument("--source", help="the market to remove; all of them, and the jars, if not given")
+    parser.add_argument("--source", help="the market to remove; all of them, the jars and the class archive, if not given")
     chosen = parser.parse_args().source
     settings = load_settings()
     names = [chosen] if chosen else sorted({path.stem for path in SOURCES.glob("*.yaml")})
@@ -56,6 +56,7 @@ def main() -> int:
         # Only what is ours: the home may be a folder that holds other things.
         for path in (*(settings.home / name for name in ("jars", "dist", "bench")), *settings.home.glob("postgresql-*")):
             shutil.rmtree(path, ignore_errors=True)
+        class_archive(settings).unlink(missing_ok=True)
         _remove_empty(settings.home)
     return 0
 

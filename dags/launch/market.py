@@ -16,7 +16,7 @@ from conf.spark import JOBS_PYTHON
 from dags.launch import airflow_home
 from dags.launch.airflow_api import AirflowApi
 from dags.launch.airflow_home import AirflowProblem
-from dags.launch.processes import Processes, supervised, uninterrupted
+from dags.launch.processes import Processes, supervised
 
 DAGS = ("nightly_scoring", "credit_training", "market_indicators", "rollback_publication")
 SIMULATED_DAGS = ("simulated_market",)
@@ -50,25 +50,6 @@ def has_champion(as_of_date: date) -> bool:
     if answer.returncode and "NoChampion" not in answer.stderr:
         raise JobFailed(f"check_champion failed:\n{answer.stderr}")
     return answer.returncode == 0
-
-
-@contextmanager
-def database(settings: Settings) -> Iterator[None]:
-    """PostgreSQL, set up; an embedded server that was down is stopped again in the end.
-
-    Raises JobFailed.
-    """
-    was_running = subprocess.run(
-        [JOBS_PYTHON, "-m", "spark_jobs.database_server", "status"], cwd=ROOT, capture_output=True
-    ).returncode == 0
-    try:
-        if run_job("spark_jobs.database_server", "ensure"):
-            raise JobFailed("the database could not be set up")
-        yield
-    finally:
-        if not was_running and not settings.database_dsn:
-            with uninterrupted():
-                run_job("spark_jobs.database_server", "stop")
 
 
 @contextmanager

@@ -15,12 +15,12 @@ from conf.database import role_dsn
 from conf.settings import Settings, load_settings
 from dags.launch.airflow_api import AirflowApi, TaskState
 from dags.launch.airflow_home import AirflowProblem
+from dags.launch.database import DatabaseProblem, database
 from dags.launch.market import (
     JobFailed,
     airflow,
     connect,
     dag_ids,
-    database,
     has_champion,
     owner,
     run_job,
@@ -128,7 +128,7 @@ def main() -> int:
             print(flush=True)
             if run_job("spark_jobs", "summary", "--as-of-date", as_of_date.isoformat()):
                 raise JobFailed("the summary failed")
-    except (RunFailed, JobFailed, AirflowProblem, ProcessDied) as problem:
+    except (RunFailed, JobFailed, DatabaseProblem, AirflowProblem, ProcessDied) as problem:
         print(f"\nmake run: {problem}", file=sys.stderr)
         return 1
     say(f"done in {(time.monotonic() - began) / 60:.1f} minutes; make up shows the run, make psql the publication")

@@ -11,7 +11,8 @@ from conf.settings import ROOT, Settings, load_settings
 from conf.spark import JOBS_PYTHON
 from dags.launch import airflow_home
 from dags.launch.airflow_home import AirflowProblem
-from dags.launch.market import JobFailed, airflow, database, owner, say
+from dags.launch.database import DatabaseProblem, database
+from dags.launch.market import airflow, owner, say
 from dags.launch.processes import ProcessDied, Processes, Stopped, stopped_by_signals
 
 
@@ -74,7 +75,7 @@ def main() -> int:
     except Stopped:
         say("stopped")
         return 0
-    except (JobFailed, AirflowProblem, ProcessDied) as problem:
+    except (DatabaseProblem, AirflowProblem, ProcessDied) as problem:
         print(f"make up: {problem}", file=sys.stderr)
         return 1
 

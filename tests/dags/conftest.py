@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
 
 # Airflow reads these when it is first imported.
@@ -23,3 +24,15 @@ from conf.settings import ROOT  # noqa: E402
 def dag_bag() -> DagBag:
     """The project's DAGs as Airflow reads them."""
     return DagBag(str(ROOT / "dags"))
+
+
+@pytest.fixture
+def free_port():
+    """Gives a port that nobody listens on."""
+
+    def find() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return probe.getsockname()[1]
+
+    return find

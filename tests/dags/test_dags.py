@@ -97,6 +97,9 @@ def test_training_needs_no_champion(dag_bag):
     training = dag_bag.dags["credit_training"]
     assert "check_champion" not in training.task_ids
     assert "--training" in training.get_task("open_night").bash_command
+    assert "--training" in training.get_task("ingest").application_args
+    for name in ("gate_silver", "gate_training"):
+        assert training.get_task(name).op_kwargs["work"] == "training"
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import stat
+from contextlib import ExitStack
+from types import SimpleNamespace
 
 import pytest
 
 from conf.settings import load_settings
 from dags.launch import airflow_home
+from dags.launch import database as launch_database
 from dags.launch.airflow_api import AirflowApi, TaskState, _exception_lines
 from dags.launch.market import dag_ids, owner
 from dags.launch.run import progress
@@ -87,3 +90,43 @@ def test_log_tail_leaves_out_what_only_repeats():
 
 def test_airflow_that_is_down_is_not_ready():
     assert not AirflowApi("http://127.0.0.1:1", "admin", "x").is_ready(("nightly_scoring",))
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A server that is up or not, as a stand-in for PostgreSQL's; what it was told is in calls."""
+    state = SimpleNamespace(is_up=False, calls=[])
+
+    def answer(action, **options):
+        state.calls.append(action)
+        if action == "status":
+            return 0 if state.is_up else 3
+        state.is_up = action == "ensure"
+        return 0
+
+    monkeypatch.setattr(launch_database, "_server", answer)
+    return state
+
+
+def test_the_database_goes_with_its_last_user(market, server):
+    # A psql that started it and is closed first must not take it from a run that has joined.
+    with ExitStack() as run:
+        with launch_database.database(market):
+            run.enter_context(launch_database.database(market))
+        assert server.is_up
+    assert not server.is_up
+    assert server.calls.count("stop") == 1
+
+
+def test_a_database_that_was_up_stays_up(market, server):
+    server.is_up = True
+    with launch_database.database(market):
+        pass
+    assert server.is_up
+
+
+def test_a_command_runs_beside_the_database_and_keeps_its_exit_code(market, server, monkeypatch):
+    monkeypatch.setattr(launch_database, "load_settings", lambda: market)
+    monkeypatch.setattr("sys.argv", ["database", "sh", "-c", "exit 7"])
+    assert launch_database.main() == 7
+    assert server.calls == ["status", "ensure", "stop"]

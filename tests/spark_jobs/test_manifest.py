@@ -140,7 +140,8 @@ def test_open_night_writes_what_has_landed(empty_market, monkeypatch, capsys):
     assert (night.model_version, dict(night.landed_files)) == ("12", FILES)
     assert f"night {night.batch_id}: 2 landed files, model version 12" in capsys.readouterr().out
     open_night.run(empty_market, LATER, training=True)
-    assert current_night(empty_market, LATER).model_version == "none"
+    assert current_night(empty_market, LATER, training=True).model_version == "none"
+    assert current_night(empty_market, LATER) == night, "training opened beside the night must not take its place"
 
 
 def test_the_summary_tells_what_was_published(empty_market, monkeypatch, capsys):

@@ -79,7 +79,7 @@ def test_spark_and_postgres_hash_every_kind_of_value_alike(spark, database):
             copy_rows(frame, BORROWER_SCORE, role_dsn(database, "publisher"), "hashed")
             cursor.execute(f"SELECT count(*), sum({postgres_row_hash(BORROWER_SCORE)}) FROM publication.hashed")
             arrived = Content(*map(int, cursor.fetchone()))
-            assert arrived == contents_of({BORROWER_SCORE: frame})["borrower_score"]
+            assert arrived == contents_of({BORROWER_SCORE: frame})["borrower_score"].content
             cursor.execute("SELECT borrower_id, record_log_odds, reason_codes FROM publication.hashed")
             assert {row[0]: row[1:] for row in cursor.fetchall()} == {
                 row["borrower_id"]: (row["record_log_odds"], row["reason_codes"]) for row in rows
@@ -134,5 +134,5 @@ def test_a_table_without_a_gate_is_not_published(empty_market, night):
 def test_rows_of_another_night_are_not_published(spark, night):
     rows = [("b1", DAY, "too_thin", night.batch_id), ("b2", DAY, "too_thin", "2020-01-31-000000000000")]
     with pytest.raises(PublicationRefused, match=r"unscored holds rows of batch 2020-01-31-0{12} .*job build_features again"):
-        publish.check_batch({UNSCORED: spark.createDataFrame(rows, UNSCORED.ddl)}, night)
-    publish.check_batch({UNSCORED: spark.createDataFrame(rows[:1], UNSCORED.ddl)}, night)
+        publish.night_contents({UNSCORED: spark.createDataFrame(rows, UNSCORED.ddl)}, night)
+    assert publish.night_contents({UNSCORED: spark.createDataFrame(rows[:1], UNSCORED.ddl)}, night)["unscored"].rows == 1

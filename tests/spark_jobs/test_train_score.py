@@ -57,7 +57,7 @@ def trained(spark, market, rows, module_patch):
     counts = pd.DataFrame({"months_on_book": range(1, 11), "term_months": 12, "at_risk": 100, "defaults": 1, "prepaid": 2})
     night = Night("2011-03-31-0123456789ab", TRAINED_ON, "none", {}, {"loan": 4})
     module_patch.setattr("spark_jobs.gates.publish_results", lambda settings, results: None)
-    module_patch.setattr(train_credit, "current_night", lambda settings, as_of_date: night)
+    module_patch.setattr(train_credit, "current_night", lambda settings, as_of_date, training: night)
     module_patch.setattr(train_credit, "read_silver", lambda lake, versions: {})
     module_patch.setattr(train_credit, "build_training_set", lambda *arguments: rows)
     module_patch.setattr(train_credit, "_hazard", lambda lake, night: fit_hazard(counts))

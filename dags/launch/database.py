@@ -1,0 +1,73 @@
+"""A market's database while somebody uses it: set up by the first, an embedded server stopped by the last.
+
+``python -m dags.launch.database <command> …`` runs one command so.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from conf.settings import ROOT, Settings, load_settings
+from conf.spark import JOBS_PYTHON
+from dags.launch.processes import uninterrupted
+
+
+class DatabaseProblem(RuntimeError):
+    """The database could not be set up; what was wrong has been printed."""
+
+
+@contextmanager
+def database(settings: Settings) -> Iterator[None]:
+    """PostgreSQL, set up. An embedded server that was down is stopped when its last user leaves, whoever that is.
+
+    Raises DatabaseProblem.
+    """
+    settings.market.mkdir(parents=True, exist_ok=True)
+    with (settings.market / "postgres.users").open("a+") as users:
+        # Shared by all users; who is about to stop the server holds it alone.
+        fcntl.flock(users, fcntl.LOCK_SH)
+        try:
+            if not settings.database_dsn and _server("status", stdout=subprocess.DEVNULL):
+                users.truncate(0)
+                users.write("stop it")
+                users.flush()
+            if _server("ensure"):
+                raise DatabaseProblem("the database could not be set up")
+            yield
+        finally:
+            with suppress(BlockingIOError), uninterrupted():
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                users.seek(0)
+                if users.read():
+                    _server("stop")
+                    users.truncate(0)
+
+
+def _server(action: str, **options: object) -> int:
+    # In a session of its own, so that Ctrl-C reaches this process only, which then decides.
+    command = [JOBS_PYTHON, "-m", "spark_jobs.database_server", action]
+    return subprocess.run(command, cwd=ROOT, start_new_session=True, **options).returncode
+
+
+def main() -> int:
+    """The command's exit code; 1 where the database could not be set up."""
+    try:
+        with database(load_settings()):
+            # Ctrl-C is the command's: psql only drops a line by it.
+            before = signal.signal(signal.SIGINT, lambda *_: None)
+            try:
+                return subprocess.run(sys.argv[1:]).returncode
+            finally:
+                signal.signal(signal.SIGINT, before)
+    except DatabaseProblem as problem:
+        print(problem, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
