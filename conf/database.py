@@ -10,6 +10,8 @@ from conf.settings import Settings
 
 Role = Literal["owner", "publisher", "reader", "intake"]
 ROLES: tuple[Role, ...] = ("owner", "publisher", "reader", "intake")
+# The model_version in ops.run_manifest of a night that training opens for itself.
+NO_MODEL = "none"
 
 
 class NoPassword(LookupError):

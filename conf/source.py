@@ -92,6 +92,15 @@ class LandedFile(_Model):
             raise ValueError("landed_on needs exactly one group, around the ISO date")
         return self
 
+    def folder_in(self, data_folder: Path) -> Path:
+        """The folder that the globs start from."""
+        return SOURCES if self.folder == "conf" else data_folder
+
+    def landed_in(self, data_folder: Path) -> dict[str, Path]:
+        """The files of this kind that are there, by path relative to their folder; content is not looked at."""
+        folder = self.folder_in(data_folder)
+        return {str(path.relative_to(folder)): path for glob in self.path for path in folder.glob(glob) if path.is_file()}
+
     def day(self, relative_path: str) -> date | None:
         """The landing day in a file's path; None where files of this kind carry no day.
 

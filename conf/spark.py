@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from conf.settings import ROOT, Settings
@@ -12,14 +13,17 @@ PACKAGES = ("conf", "expectations", "features", "models", "spark_jobs")
 
 
 def spark_conf(settings: Settings) -> dict[str, str]:
-    """Everything but master and driver memory, which a running JVM cannot change: ``conf/mosaic.yaml`` plus Delta.
+    """Everything but master and driver memory, which a running JVM cannot change: ``conf/mosaic.yaml``, Delta, and
+    what follows from the machine.
 
     Raises FileNotFoundError where the pinned jars have not been resolved.
     """
     jars = sorted((settings.home / "jars").glob("*.jar"))
     if not jars:
         raise FileNotFoundError(f"no jars in {settings.home / 'jars'}: run `make setup`")
+    cores = {"spark.sql.shuffle.partitions": str(2 * (os.cpu_count() or 1))} if is_local(settings) else {}
     return {
+        **cores,
         "spark.jars": ",".join(str(jar) for jar in jars),
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",

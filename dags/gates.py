@@ -10,7 +10,7 @@ from typing import Literal
 import psycopg2
 from airflow.sdk.exceptions import AirflowFailException
 
-from conf.database import role_dsn
+from conf.database import NO_MODEL, role_dsn
 from conf.settings import load_settings
 
 
@@ -35,7 +35,7 @@ from ops.gate_result
 where gate like %(job)s || '.%%' and as_of_date = %(as_of_date)s
   and (%(work)s = 'no night' or batch_id = (
     select batch_id from ops.run_manifest
-    where as_of_date = %(as_of_date)s and (manifest ->> 'model_version' = 'none') = (%(work)s = 'training')
+    where as_of_date = %(as_of_date)s and (manifest ->> 'model_version' = %(no_model)s) = (%(work)s = 'training')
     order by opened_at desc limit 1
   ))
 order by table_name, checked_at desc
@@ -60,7 +60,7 @@ def refusal(job: str, tables: Iterable[str], results: Iterable[GateResult]) -> s
 def read_results(job: str, as_of_date: date, work: Work) -> list[GateResult]:
     """The newest gate results of a job for the as-of date, one per table."""
     with psycopg2.connect(role_dsn(load_settings(), "publisher")) as connection, connection.cursor() as cursor:
-        cursor.execute(_RESULTS, {"job": job, "as_of_date": as_of_date, "work": work})
+        cursor.execute(_RESULTS, {"job": job, "as_of_date": as_of_date, "work": work, "no_model": NO_MODEL})
         rows = cursor.fetchall()
     connection.close()
     return [GateResult(table, success, count, tuple(failed), message, docs) for table, success, count, failed, message, docs in rows]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 
-from conf.source import SOURCES, LandedFile, Source
+from conf.source import Source
 
 
 def missing_files(source: Source, data_folder: Path, as_of_date: date) -> list[str]:
@@ -13,8 +13,7 @@ def missing_files(source: Source, data_folder: Path, as_of_date: date) -> list[s
     date, or a daily kind without a file of that very day."""
     missing = []
     for name, file in source.files.items():
-        folder = SOURCES if file.folder == "conf" else data_folder
-        days = [file.day(path) for path in _paths(file, folder)]
+        days = [file.day(path) for path in file.landed_in(data_folder)]
         wanted = f"{name} ({' or '.join(file.path)})"
         if file.daily and as_of_date not in days:
             missing.append(f"{wanted} of {as_of_date}")
@@ -22,6 +21,3 @@ def missing_files(source: Source, data_folder: Path, as_of_date: date) -> list[s
             missing.append(wanted)
     return missing
 
-
-def _paths(file: LandedFile, folder: Path) -> list[str]:
-    return [str(path.relative_to(folder)) for pattern in file.path for path in folder.glob(pattern) if path.is_file()]

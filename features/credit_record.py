@@ -70,6 +70,8 @@ def build_loan_totals(spine: DataFrame, loan: DataFrame) -> DataFrame:
     is_own = F.col("loan_id") == F.col("own_loan_id")
     elapsed = whole_months(F.col("originated_on"), F.col("as_of_date")) / F.col("term_months")
     left = F.greatest(F.lit(1.0) - F.greatest(elapsed, F.lit(0.0)), F.lit(0.0))
+    # To the cent, so that the sum does not depend on the order of loans.
+    owed = (F.col("funded_amount").cast("double") * left).cast("decimal(18,2)")
     return (
         spine.select(*SPINE_KEY, F.col("loan_id").alias("own_loan_id"))
         .join(loan, on="borrower_id", how="inner")
@@ -77,7 +79,7 @@ def build_loan_totals(spine: DataFrame, loan: DataFrame) -> DataFrame:
         .groupBy(*SPINE_KEY)
         .agg(
             F.count_if(is_live).alias("live_loans"),
-            F.coalesce(F.sum(F.when(is_live, F.col("funded_amount").cast("double") * left)), F.lit(0.0)).alias("debt"),
+            F.coalesce(F.sum(F.when(is_live, owed)), F.lit(0)).alias("debt"),
             F.max(F.when(is_own, F.col("amount"))).alias("amount"),
             F.max(F.when(is_own, F.col("term_months"))).alias("term_months"),
             F.max(F.when(is_own, F.col("interest_rate"))).alias("interest_rate"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from features.behavior import in_months, relative_slope, relative_volatility
+from features.behavior import in_months, mean, relative_slope, relative_volatility
 from features.credit_record import LATE_DAYS, months_ago
 from features.demographic import total_income
 from features.point_in_time import SPINE_KEY, known_on
@@ -18,8 +18,8 @@ from features.point_in_time import SPINE_KEY, known_on
 def income() -> dict[str, Column]:
     """Aggregates of salary over the account months of a spine row (see ``features.behavior``)."""
     return {
-        "income_mean_3m": F.avg(in_months("salary_in", 3)),
-        "income_mean_6m": F.avg(in_months("salary_in", 6)),
+        "income_mean_3m": mean(in_months("salary_in", 3)),
+        "income_mean_6m": mean(in_months("salary_in", 6)),
         "income_trend_6m": relative_slope(in_months("salary_in", 6)),
         "income_volatility_12m": relative_volatility(in_months("salary_in", 12)),
     }

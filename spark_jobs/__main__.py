@@ -36,7 +36,12 @@ def main(arguments: list[str] | None = None) -> None:
     settings = load_settings()
     more = {"training": options.training} if options.job in ("open_night", "ingest") else {}
     if options.job == "rollback_publication":
-        _module(options.job).run(settings, options.batch)
+        from spark_jobs.publication import PublicationRefused
+
+        try:
+            _module(options.job).run(settings, options.batch)
+        except PublicationRefused as refused:
+            raise SystemExit(f"rollback_publication: {refused}") from None
     elif options.job in PLAIN_JOBS:
         _module(options.job).run(settings, options.as_of_date, **more)
     else:

@@ -38,7 +38,7 @@ from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from conf.settings import Settings
-from conf.source import SOURCES, Csv, LandedFile, Source
+from conf.source import Csv, LandedFile, Source
 from conf.tables import LANDED_FILE
 from spark_jobs.lake import Lake
 
@@ -100,11 +100,11 @@ def landed_files(settings: Settings, source: Source, as_of_date: date) -> dict[s
 def _knowable(settings: Settings, source: Source, kind: str, as_of_date: date) -> dict[str, Path]:
     """The files of one kind that are knowable by the as-of date, by relative path."""
     file = source.files[kind]
-    folder = SOURCES if file.folder == "conf" else settings.data_folder
+    folder = file.folder_in(settings.data_folder)
     asked = f"{' or '.join(file.path)} in {folder} ({source.line('files', kind)})"
     if not folder.is_dir() or not os.access(folder, os.R_OK | os.X_OK):
         raise LandingError(f"cannot read the data folder {folder}: set DATA= to a folder that this user can read")
-    found = {str(path.relative_to(folder)): path for glob in file.path for path in folder.glob(glob) if path.is_file()}
+    found = file.landed_in(settings.data_folder)
     days = {path: _landing_day(file, path) for path in found}
     if file.daily and as_of_date not in days.values():
         raise LandingError(f"late file: no {kind} of {as_of_date} has landed, looked for {asked}")
@@ -171,14 +171,14 @@ def land_files(lake: Lake, source: Source, night: Night) -> Landing:
     fresh = [file for plan in plans.values() for file in plan.fresh]
     if fresh:
         columns = {kind: checked_columns(source, kind, [found[kind][file.path] for file in plan.fresh]) for kind, plan in plans.items()}
+        for kind, plan in plans.items():
+            if source.files[kind].required and plan.fresh and not plan.mapped and not plan.begun:
+                _require_rows(source, kind, [found[kind][file.path] for file in plan.fresh])
         _write_events(lake, "landing", fresh)
         # A commit is mostly waiting for one driver thread: kinds land side by side.
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
             list(pool.map(lambda kind: _append(lake, source, kind, plans[kind].fresh, found[kind], columns[kind]),
                           [kind for kind in kinds if plans[kind].fresh]))
-    for kind in kinds:
-        if source.files[kind].required and plans[kind].fresh and not plans[kind].mapped and not plans[kind].begun:
-            _require_rows(lake, source, kind, plans[kind].fresh)
     pending = [file for plan in plans.values() for file in (*plan.begun, *plan.fresh)]
     return Landing(pending, {file: mapped_by for plan in plans.values() for file, mapped_by in plan.mapped.items()})
 
@@ -271,14 +271,26 @@ def read_columns(path: Path, written: Csv) -> list[str]:
     """
     if not written.header:
         return list(written.column_names)
+    names = next(iter(_first_rows(path, written, 1)), None)
+    if not names:
+        raise LandingError(f"{path}: an empty file, without so much as a header")
+    return names
+
+
+def _first_rows(path: Path, written: Csv, count: int) -> list[list[str]]:
+    """The fields of a file's first lines that are not blank, its header among them."""
     with readable(path, written):
         opened = gzip.open if path.suffix == ".gz" else open
         with opened(path, "rb") as stream, io.TextIOWrapper(stream, text_encoding(written), newline="") as text:
             quoting = {"quotechar": written.quote} if written.quote else {"quoting": csv.QUOTE_NONE}
-            names = next(csv.reader(text, delimiter=written.delimiter, **quoting), [])
-    if not names:
-        raise LandingError(f"{path}: an empty file, without so much as a header")
-    return names
+            return list(itertools.islice(filter(None, csv.reader(text, delimiter=written.delimiter, **quoting)), count))
+
+
+def _require_rows(source: Source, kind: str, paths: list[Path]) -> None:
+    written = source.files[kind].csv
+    if not any(len(_first_rows(path, written, 2)) > written.header for path in paths):
+        named = ", ".join(map(str, paths))
+        raise LandingError(f"{named}: a header and no rows, and {kind} is required ({source.line('files', kind)})")
 
 
 def text_encoding(written: Csv) -> str:
@@ -453,7 +465,3 @@ class _Chunks(io.RawIOBase):
         buffer[:len(taken)] = taken
         return len(taken)
 
-
-def _require_rows(lake: Lake, source: Source, kind: str, files: list[Landed]) -> None:
-    if lake.spark.read.format("delta").load(bronze_path(lake.settings, kind)).isEmpty():
-        raise LandingError(f"{', '.join(file.path for file in files)}: a header and no rows, and {kind} is required ({source.line('files', kind)})")

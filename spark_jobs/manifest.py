@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 from psycopg2.extras import Json, execute_values
 
+from conf.database import NO_MODEL
 from conf.settings import ROOT, Settings
 from spark_jobs.database import connect
 
@@ -23,8 +24,6 @@ _SETTINGS_OF_RESULTS = {"source", "gates", "training", "scores", "allocation"}
 _CODE_FOLDERS = ("conf", "expectations", "features", "models", "spark_jobs")
 # The settings stand in the manifest by their values; the other sources' mappings have no part in this one.
 _NOT_CODE = ("conf/mosaic.yaml", "conf/sources/")
-# Stands for the model version of a night that ingests for training, which needs no champion.
-NO_MODEL = "none"
 
 
 class NoOpenNight(LookupError):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
+from conf.database import NO_MODEL
 from conf.settings import Settings
 from conf.source import load_source
 from spark_jobs.landing import landed_files
-from spark_jobs.manifest import NO_MODEL, build_manifest, macro_files, open_manifest, orders_digest
+from spark_jobs.manifest import build_manifest, macro_files, open_manifest, orders_digest
 
 
 def run(settings: Settings, as_of_date: date, training: bool = False) -> None:

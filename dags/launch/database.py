@@ -12,9 +12,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from conf.settings import ROOT, Settings, load_settings
-from conf.spark import JOBS_PYTHON
-from dags.launch.processes import uninterrupted
+from conf.settings import Settings, load_settings
+from dags.launch.processes import run_job, uninterrupted
+
+SERVER = "spark_jobs.database_server"
 
 
 class DatabaseProblem(RuntimeError):
@@ -32,11 +33,11 @@ def database(settings: Settings) -> Iterator[None]:
         # Shared by all users; who is about to stop the server holds it alone.
         fcntl.flock(users, fcntl.LOCK_SH)
         try:
-            if not settings.database_dsn and _server("status", stdout=subprocess.DEVNULL):
+            if not settings.database_dsn and run_job(SERVER, "status", stdout=subprocess.DEVNULL):
                 users.truncate(0)
                 users.write("stop it")
                 users.flush()
-            if _server("ensure"):
+            if run_job(SERVER, "ensure"):
                 raise DatabaseProblem("the database could not be set up")
             yield
         finally:
@@ -44,14 +45,8 @@ def database(settings: Settings) -> Iterator[None]:
                 fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 users.seek(0)
                 if users.read():
-                    _server("stop")
+                    run_job(SERVER, "stop")
                     users.truncate(0)
-
-
-def _server(action: str, **options: object) -> int:
-    # In a session of its own, so that Ctrl-C reaches this process only, which then decides.
-    command = [JOBS_PYTHON, "-m", "spark_jobs.database_server", action]
-    return subprocess.run(command, cwd=ROOT, start_new_session=True, **options).returncode
 
 
 def main() -> int:

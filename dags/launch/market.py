@@ -32,14 +32,6 @@ def dag_ids(settings: Settings) -> tuple[str, ...]:
     return DAGS + SIMULATED_DAGS if settings.source == "simulated" else DAGS
 
 
-def run_job(*arguments: str) -> int:
-    """Run ``python -m`` in the jobs environment, its output on this terminal; returns its exit code.
-
-    It has a session of its own, so that Ctrl-C reaches this process only, which then decides.
-    """
-    return subprocess.run([JOBS_PYTHON, "-m", *arguments], cwd=ROOT, start_new_session=True).returncode
-
-
 def has_champion(as_of_date: date) -> bool:
     """Whether a champion model is registered.
 

@@ -12,6 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import Any
+
+from conf.settings import ROOT
+from conf.spark import JOBS_PYTHON
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -24,6 +28,14 @@ class ProcessDied(RuntimeError):
 
 class Stopped(SystemExit):
     """The supervisor was told to stop by a signal."""
+
+
+def run_job(*arguments: str, **options: Any) -> int:
+    """Run ``python -m`` in the jobs environment, its output on this terminal; returns its exit code.
+
+    It has a session of its own, so that Ctrl-C reaches this process only, which then decides.
+    """
+    return subprocess.run([JOBS_PYTHON, "-m", *arguments], cwd=ROOT, start_new_session=True, **options).returncode
 
 
 class Processes:

@@ -23,11 +23,10 @@ from dags.launch.market import (
     dag_ids,
     has_champion,
     owner,
-    run_job,
     say,
     wait_until_ready,
 )
-from dags.launch.processes import ProcessDied, Processes, stopped_by_signals
+from dags.launch.processes import ProcessDied, Processes, run_job, stopped_by_signals
 
 # What a run shows of each task; the states between are Airflow's own business.
 SHOWN = ("running", "up_for_retry", "up_for_reschedule", "success", "failed")

@@ -22,8 +22,10 @@ from conf.settings import ROOT  # noqa: E402
 
 @pytest.fixture(scope="session")
 def dag_bag() -> DagBag:
-    """The project's DAGs as Airflow reads them."""
-    return DagBag(str(ROOT / "dags"))
+    """The project's DAGs as Airflow reads them, on a machine with two cores."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "cpu_count", lambda: 2)
+        return DagBag(str(ROOT / "dags"))
 
 
 @pytest.fixture

@@ -97,14 +97,14 @@ def server(monkeypatch):
     """A server that is up or not, as a stand-in for PostgreSQL's; what it was told is in calls."""
     state = SimpleNamespace(is_up=False, calls=[])
 
-    def answer(action, **options):
+    def answer(job, action, **options):
         state.calls.append(action)
         if action == "status":
             return 0 if state.is_up else 3
         state.is_up = action == "ensure"
         return 0
 
-    monkeypatch.setattr(launch_database, "_server", answer)
+    monkeypatch.setattr(launch_database, "run_job", answer)
     return state
 
 
