@@ -11,6 +11,7 @@ from fastapi import Depends, FastAPI, HTTPException, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader
+from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 
 from conf.database import role_dsn
@@ -53,7 +54,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             current.stop()
             reader.close()
 
-    app = FastAPI(
+    # Its documentation pages fetch nothing from outside.
+    app = FastAPIOffline(
         title="MosaicLoan",
         summary=f"Published borrower scores and portfolios of the market {settings.source}.",
         version=settings.publication.contract_version,

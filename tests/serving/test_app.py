@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
@@ -169,6 +170,12 @@ def test_every_look_up_has_an_example_in_its_documentation(client):
         schema = described["components"]["schemas"][name]
         assert set(schema["examples"][0]) == set(schema["properties"]), name
     assert {"401", "404", "422", "503"} <= set(described["paths"]["/v1/borrowers/{borrower_id}/score"]["get"]["responses"])
+
+
+def test_its_documentation_needs_no_other_host(client):
+    files = re.findall(r'(?:src|href)="([^"]+\.(?:js|css))"', client.get("/docs").text)
+    assert {file.rpartition(".")[2] for file in files} == {"js", "css"}
+    assert all(file.startswith("/") and client.get(file).status_code == 200 for file in files), files
 
 
 def test_the_process_imports_conf_only():
