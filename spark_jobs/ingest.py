@@ -35,7 +35,7 @@ from spark_jobs.gates import Checked, check_tables
 from spark_jobs.lake import Lake
 from spark_jobs.landing import Landed, bronze_rows, land_files, mark_mapped, order_files
 from spark_jobs.manifest import current_night, pin_silver_versions, record_ingested
-from spark_jobs.mapping import BROKEN, build_checked, build_quarantine, with_known_keys
+from spark_jobs.mapping import BROKEN, build_broken, build_checked, build_quarantine, with_known_keys
 from spark_jobs.orders import ingest_orders, load_order_files
 
 logger = logging.getLogger(__name__)
@@ -85,30 +85,34 @@ def map_files(lake: Lake, source: Source, files: list[Landed]) -> None:
     for file in files:
         kinds.setdefault(file.kind, []).append(file)
     raw = {kind: bronze_rows(lake, kind, landed) for kind, landed in kinds.items()}
-    checked: list[DataFrame] = []
-    broken: list[DataFrame] = []
+    kept: list[DataFrame] = []
+    quarantine: list[DataFrame] = []
     for rank in RANKS:
         tables = [table for table in rank if any(mapping.from_file in raw for mapping in source.tables.get(table.name, ()))]
         with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-            for frame, quarantine in pool.map(lambda table: _map_table(lake, source, table, raw), tables):
-                checked.append(frame)
-                broken.append(quarantine)
-    if broken:
-        found = reduce(DataFrame.unionByName, broken)
+            for checked, broken, rows in pool.map(lambda table: _map_table(lake, source, table, raw), tables):
+                kept += [checked, broken]
+                quarantine += rows
+    if quarantine:
+        found = reduce(DataFrame.unionByName, quarantine)
         there = lake.read(QUARANTINE).select(*QUARANTINE.key)
         lake.append(QUARANTINE, found.join(there, list(QUARANTINE.key), "left_anti"))
-    for frame in checked:
+    for frame in kept:
         frame.unpersist()
 
 
-def _map_table(lake: Lake, source: Source, table: Table, raw: Mapping[str, DataFrame]) -> tuple[DataFrame, DataFrame]:
-    """Append a table's good rows to silver; returns all its rows, persisted, and the broken ones as quarantine rows."""
+def _map_table(
+    lake: Lake, source: Source, table: Table, raw: Mapping[str, DataFrame]
+) -> tuple[DataFrame, DataFrame, list[DataFrame]]:
+    """Append a table's good rows to silver; returns all its rows and the broken ones, both persisted, and the latter
+    as quarantine rows, if there are any."""
     silver = {parent.name: lake.read(parent) for parent in (BORROWER, LOAN)}
     checked = with_known_keys(build_checked(source, table, raw, silver), table, lake.read(table)).persist()
     lake.append(table, checked.where((F.size(BROKEN) == 0) & ~F.col("already_there")))
     of_table = {kind: frame for kind, frame in raw.items() if kind in {mapping.from_file for mapping in source.tables[table.name]}}
-    broken = checked.where((F.size(BROKEN) > 0) & ~F.col("already_there"))
-    return checked, build_quarantine(broken, of_table, table)
+    # Counted, its size is known to Spark: where it is small, raw rows need not be shuffled to meet it.
+    broken = build_broken(checked.where(~F.col("already_there")), table).persist()
+    return checked, broken, [build_quarantine(broken, of_table, table)] if broken.count() else []
 
 
 def landed_counts(lake: Lake, source: Source, tables: list[Table]) -> dict[str, list[Row]]:

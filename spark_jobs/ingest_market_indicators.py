@@ -21,7 +21,7 @@ from conf.tables import MARKET_INDICATOR, QUARANTINE
 from spark_jobs.gates import check_table
 from spark_jobs.lake import Lake
 from spark_jobs.landing import LandingError, read_columns, read_files, sha256_of
-from spark_jobs.mapping import BROKEN, build_quarantine, spoken, with_row_rules
+from spark_jobs.mapping import BROKEN, build_broken, build_quarantine, spoken, with_row_rules
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ def append_indicators(lake: Lake, raw: list[DataFrame], as_of_date: date, batch_
     indicators = build_indicators(cells).persist()
     good = indicators.where(F.size(BROKEN) == 0)
     lake.append(MARKET_INDICATOR, build_new_values(good, lake.read(MARKET_INDICATOR), as_of_date))
-    broken = build_quarantine(indicators.where(F.size(BROKEN) > 0), {"macro": cells}, MARKET_INDICATOR)
+    broken = build_quarantine(build_broken(indicators, MARKET_INDICATOR), {"macro": cells}, MARKET_INDICATOR)
     there = lake.read(QUARANTINE).select(*QUARANTINE.key)
     # A wide row has many cells; its first broken one speaks for it.
     lake.append(QUARANTINE, broken.dropDuplicates(list(QUARANTINE.key)).join(there, list(QUARANTINE.key), "left_anti"))

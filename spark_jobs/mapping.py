@@ -271,28 +271,32 @@ def with_known_keys(rows: DataFrame, table: Table, silver: DataFrame) -> DataFra
     return joined.withColumn(BROKEN, _with_rule(taken, "unique_key")).drop("before_file", "before_number", "before_content")
 
 
-def build_quarantine(broken: DataFrame, raw: Mapping[str, DataFrame], table: Table) -> DataFrame:
-    """Quarantine rows: one per raw row, with all the rules that it or any row made of it breaks.
+def build_broken(rows: DataFrame, table: Table) -> DataFrame:
+    """One row per raw row that breaks a rule, or of which a row was made that does, with all these rules.
 
-    raw: bronze rows of the table's files, by kind; a row's key is its key columns joined by ``|``.
+    row_key: the first of its keys, key columns joined by ``|``.
     """
     key = F.concat_ws("|", *(F.coalesce(F.col(column).cast("string"), F.lit("?")) for column in table.key))
-    rows = broken.groupBy(*_ORIGIN).agg(
+    return rows.where(F.size(BROKEN) > 0).groupBy(*_ORIGIN).agg(
         F.array_sort(F.array_distinct(F.flatten(F.collect_list(BROKEN)))).alias(BROKEN),
         F.min(key).alias("row_key"), F.min("known_from").alias("known_from"),
     )
-    landed = [
+
+
+def build_quarantine(broken: DataFrame, raw: Mapping[str, DataFrame], table: Table) -> DataFrame:
+    """Quarantine rows: the broken rows of a table, each with its raw row.
+
+    raw: bronze rows of the table's files, by kind.
+    """
+    met = [
         frame.select(
-            F.col("_source_file").alias("source_file"), F.col("_row_number").alias("row_number"), F.col("_batch_id").alias("batch_id"),
-            F.coalesce(F.col("_malformed"), F.to_json(F.struct(*(F.col(f"`{name}`") for name in _raw_columns(frame))))).alias("raw"),
-        )
+            F.col("_source_file").alias("source_file"), F.col("_row_number").alias("row_number"),
+            F.col("_batch_id").alias("batch_id"), F.col("_malformed").alias("line"),
+            F.struct(*(F.col(f"`{name}`") for name in _raw_columns(frame))).alias("fields"),
+        ).join(broken, list(_ORIGIN), "inner").withColumn("raw", F.coalesce("line", F.to_json("fields"))).drop("fields")
         for frame in raw.values()
     ]
-    return (
-        reduce(DataFrame.unionByName, landed).join(rows, list(_ORIGIN), "inner")
-        .withColumn("table_name", F.lit(table.name))
-        .select(*QUARANTINE.columns)
-    )
+    return reduce(DataFrame.unionByName, met).withColumn("table_name", F.lit(table.name)).select(*QUARANTINE.columns)
 
 
 def _raw_columns(frame: DataFrame) -> list[str]:

@@ -10,7 +10,15 @@ from pyspark.sql import functions as F
 
 from conf.source import load_source
 from conf.tables import BORROWER, CREDIT_INQUIRY, QUARANTINE
-from spark_jobs.mapping import BROKEN, MappingError, build_checked, build_quarantine, parsed, with_known_keys
+from spark_jobs.mapping import (
+    BROKEN,
+    MappingError,
+    build_broken,
+    build_checked,
+    build_quarantine,
+    parsed,
+    with_known_keys,
+)
 
 SHOP = r"""
 name: shop
@@ -123,7 +131,7 @@ def test_every_rule_that_a_row_breaks_is_recorded(spark, shop):
     # Known from the day its file landed; the employment began two years before.
     assert (good.known_from, good.employment_started_on) == (date(2024, 3, 1), date(2022, 3, 1))
 
-    quarantine = build_quarantine(checked.where(F.size(BROKEN) > 0), {"people": people.withColumn("_batch_id", F.lit("b-1"))}, BORROWER)
+    quarantine = build_quarantine(build_broken(checked, BORROWER), {"people": people.withColumn("_batch_id", F.lit("b-1"))}, BORROWER)
     assert quarantine.columns == list(QUARANTINE.columns)
     rows = {row.row_number: row for row in quarantine.collect()}
     assert rows[3].row_key == "8|2024-03-01"
