@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -27,9 +28,12 @@ def spark(tmp_path_factory):
     settings = load_settings()
     spark_settings = settings.spark.model_copy(
         update={
-            "driver_memory": "2g",
+            "driver_memory": "3g",
             "conf": settings.spark.conf | {
                 "spark.ui.enabled": "false",
+                # Plans of hundreds of expressions; nobody looks at those of tests that are over.
+                "spark.sql.ui.retainedExecutions": "10",
+                "spark.ui.retainedStages": "50",
                 "spark.sql.shuffle.partitions": "2",
                 "spark.sql.warehouse.dir": str(folder / "warehouse"),
             },
@@ -38,6 +42,14 @@ def spark(tmp_path_factory):
     session = open_session(settings.model_copy(update={"spark": spark_settings}), "tests")
     yield session
     session.stop()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_kept():
+    """What jobs have persisted goes with their process; here, with the module."""
+    yield
+    if (pyspark := sys.modules.get("pyspark.sql")) and (session := pyspark.SparkSession.getActiveSession()):
+        session.catalog.clearCache()
 
 
 def settings_of(home: Path) -> Settings:

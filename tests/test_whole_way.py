@@ -52,6 +52,8 @@ def train(spark: SparkSession, settings: Settings, day: date) -> None:
     open_night.run(settings, day, training=True)
     ingest.run(spark, settings, day, training=True)
     train_credit.run(spark, settings, day)
+    # What a job has persisted goes with its process.
+    spark.catalog.clearCache()
 
 
 def run_night(spark: SparkSession, settings: Settings, day: date) -> None:
@@ -60,6 +62,7 @@ def run_night(spark: SparkSession, settings: Settings, day: date) -> None:
     open_night.run(settings, day)
     for job in (ingest, build_features, score, allocate, publish):
         job.run(spark, settings, day)
+        spark.catalog.clearCache()
 
 
 def contents(spark, settings) -> dict[str, tuple[int, str]]:
