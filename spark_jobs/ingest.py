@@ -107,12 +107,22 @@ def _map_table(
     """Append a table's good rows to silver; returns all its rows and the broken ones, both persisted, and the latter
     as quarantine rows, if there are any."""
     silver = {parent.name: lake.read(parent) for parent in (BORROWER, LOAN)}
-    checked = with_known_keys(build_checked(source, table, raw, silver), table, lake.read(table)).persist()
+    rows = build_checked(source, table, raw, silver).persist()
+    checked = with_known_keys(rows, table, _of_same_days(lake.read(table), table, rows)).persist()
     lake.append(table, checked.where((F.size(BROKEN) == 0) & ~F.col("already_there")))
+    rows.unpersist()
     of_table = {kind: frame for kind, frame in raw.items() if kind in {mapping.from_file for mapping in source.tables[table.name]}}
     # Counted, its size is known to Spark: where it is small, raw rows need not be shuffled to meet it.
     broken = build_broken(checked.where(~F.col("already_there")), table).persist()
     return checked, broken, [build_quarantine(broken, of_table, table)] if broken.count() else []
+
+
+def _of_same_days(silver: DataFrame, table: Table, rows: DataFrame) -> DataFrame:
+    """The rows of silver that can have a key of the given ones: files of earlier nights are not even opened."""
+    if "known_from" not in table.key:
+        return silver
+    first, last = rows.agg(F.min("known_from"), F.max("known_from")).first()
+    return silver.where(F.col("known_from").between(F.lit(first).cast("date"), F.lit(last).cast("date")))
 
 
 def landed_counts(lake: Lake, source: Source, tables: list[Table]) -> dict[str, list[Row]]:
