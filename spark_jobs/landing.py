@@ -464,4 +464,3 @@ class _Chunks(io.RawIOBase):
         taken, self.rest = self.rest[:len(buffer)], self.rest[len(buffer):]
         buffer[:len(taken)] = taken
         return len(taken)
-

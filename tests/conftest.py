@@ -66,7 +66,19 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def database():
+def free_port():
+    """Gives a port that nobody listens on."""
+
+    def find() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return probe.getsockname()[1]
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def database(free_port):
     """Settings of a market whose embedded PostgreSQL runs, on a free port, with roles and tables; stopped at the end.
 
     Its home is not pytest's own temporary folder, which the server's user could not enter when tests run as root.
@@ -78,11 +90,8 @@ def database():
     home = Path(tempfile.mkdtemp(prefix="mosaic-tests-"))
     home.chmod(0o755)
     (home / "jars").symlink_to(load_settings().home / "jars")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     settings = load_settings(home=home)
-    settings = settings.model_copy(update={"ports": settings.ports.model_copy(update={"postgres": port})})
+    settings = settings.model_copy(update={"ports": settings.ports.model_copy(update={"postgres": free_port()})})
     try:
         ensure_database(settings)
         yield settings

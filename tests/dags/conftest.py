@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import tempfile
 
 # Airflow reads these when it is first imported.
@@ -26,15 +25,3 @@ def dag_bag() -> DagBag:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "cpu_count", lambda: 2)
         return DagBag(str(ROOT / "dags"))
-
-
-@pytest.fixture
-def free_port():
-    """Gives a port that nobody listens on."""
-
-    def find() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return probe.getsockname()[1]
-
-    return find

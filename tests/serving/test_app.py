@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -155,10 +154,8 @@ def test_an_api_key_is_asked_for_where_one_is_set(published):
         assert client.get("/ready").status_code == 200
 
 
-def test_redis_being_away_costs_no_answer(published):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        nobody_there = SecretStr(f"redis://127.0.0.1:{probe.getsockname()[1]}/0")
+def test_redis_being_away_costs_no_answer(published, free_port):
+    nobody_there = SecretStr(f"redis://127.0.0.1:{free_port()}/0")
     with TestClient(create_app(published.model_copy(update={"redis_url": nobody_there}))) as client:
         until(lambda: client.app.state.current.batch_id)
         assert client.get("/v1/borrowers/b1/score").status_code == 200
