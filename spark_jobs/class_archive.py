@@ -32,7 +32,7 @@ def write(settings: Settings) -> None:
     print(f"writing Spark's class archive {archive}", flush=True)
     with tempfile.TemporaryDirectory(dir=archive.parent, prefix="classes-") as scratch:
         fresh = Path(scratch, archive.name)
-        options = {"spark.driver.extraJavaOptions": f"-XX:ArchiveClassesAtExit={fresh} -Xlog:cds=off -Xlog:cds+dynamic=off"}
+        options = {"spark.driver.extraJavaOptions": f"-XX:+UseParallelGC -XX:ArchiveClassesAtExit={fresh} -Xlog:cds=off -Xlog:cds+dynamic=off"}
         spark_settings = settings.spark.model_copy(update={"conf": settings.spark.conf | options, "master": "local[*]"})
         spark = open_session(settings.model_copy(update={"spark": spark_settings}), "class archive")
         load_classes(spark, Path(scratch, "lake"))
