@@ -111,7 +111,10 @@ class LandedFile(_Model):
         found = re.search(self.landed_on, relative_path)
         if not found:
             raise ValueError(f"no landing day in {relative_path} by the pattern {self.landed_on}")
-        return date.fromisoformat(found.group(1))
+        try:
+            return date.fromisoformat(found.group(1))
+        except ValueError:
+            raise ValueError(f"no landing day in {relative_path}: {found.group(1)}, which {self.landed_on} finds, is no ISO date") from None
 
 
 class Of(_Model):
@@ -210,7 +213,9 @@ class Source(_Model):
     """One lending source.
 
     outcome: default_within_horizon (label: a default within horizon_months) or default_ever (an eventual default,
-    with censoring). blocks: the feature blocks that its files can fill. settings override conf/mosaic.yaml.
+    with censoring). blocks: the feature blocks that its files can fill. account_month_lag_days: how many days after a
+    month's end its account months are known; a month counts from then on, for everyone. settings override
+    conf/mosaic.yaml.
     """
 
     name: str
@@ -220,6 +225,7 @@ class Source(_Model):
     horizon_months: int = Field(ge=1)
     outcome: Literal["default_within_horizon", "default_ever"]
     blocks: tuple[Block, ...] = Field(min_length=1)
+    account_month_lag_days: int = Field(0, ge=0, le=28)
     files: dict[str, LandedFile] = Field(min_length=1)
     tables: dict[str, tuple[TableMapping, ...]] = Field(min_length=1)
     orders: Orders | None = None

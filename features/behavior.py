@@ -1,4 +1,4 @@
-"""The behaviour block: bank and card account over the twelve complete months before the as-of date.
+"""The behaviour block: bank and card account over the twelve newest complete months that can be known on the as-of date.
 
 Formulas are aggregates over the known account months of one spine row, with the column ``months_ago``: 1 for the last
 complete month, 12 for the oldest. A month that is not known, or a null in it, is left out of means and sums. Slopes
@@ -109,15 +109,19 @@ def behavior() -> dict[str, Column]:
     }
 
 
-def build_account_totals(spine: DataFrame, account_month: DataFrame, totals: Mapping[str, Column]) -> DataFrame:
+def build_account_totals(
+    spine: DataFrame, account_month: DataFrame, totals: Mapping[str, Column], lag_days: int = 0
+) -> DataFrame:
     """Aggregates over the account months as known; one row per spine row with a known month among the last twelve.
 
-    account_month has known_until; its utilisation counts to eight decimals.
+    The last month is the one that had ended lag_days before the as-of date: whether a borrower is looked at in the
+    first days of a month or at its end, as many months count. account_month has known_until; its utilisation counts
+    to eight decimals.
     """
     end = F.col("end")
     window = F.col("month").between(F.add_months(end, -WINDOW_MONTHS), F.add_months(end, -1))
     return (
-        spine.select(*SPINE_KEY, next_month(F.col("as_of_date")).alias("end"))
+        spine.select(*SPINE_KEY, next_month(F.date_sub("as_of_date", lag_days)).alias("end"))
         .join(account_month, on="borrower_id", how="inner")
         .where(window & known_on(F.col("as_of_date")))
         .withColumn("months_ago", F.months_between(end, F.col("month")).cast("int"))

@@ -30,12 +30,13 @@ def formulas() -> dict[str, Column]:
     return demographic() | credit_record() | account_totals | timeseries()
 
 
-def with_features(spine: DataFrame, silver: Mapping[str, DataFrame]) -> DataFrame:
+def with_features(spine: DataFrame, silver: Mapping[str, DataFrame], account_month_lag_days: int = 0) -> DataFrame:
     """The spine with its 80 features, doubles, each null where nothing is known.
 
     spine: one row per (borrower_id, as_of_date), with loan_id, the listing or loan that the row is about. silver: the
     tables borrower, credit_report, credit_line, credit_inquiry, account_month, loan and repayment by name; a source
     that lacks one gives an empty frame. Only rows with known_from <= as_of_date count, each in the version known then.
+    account_month_lag_days is the source's, see ``conf.source``.
     """
     keys = spine.select(*SPINE_KEY, "loan_id")
     borrower = with_known_until(silver["borrower"], "borrower_id")
@@ -52,7 +53,7 @@ def with_features(spine: DataFrame, silver: Mapping[str, DataFrame]) -> DataFram
     known = with_totals(known, build_line_totals(keys, lines), "lines")
     known = with_totals(known, build_inquiry_totals(keys, silver["credit_inquiry"]), "inquiries")
     known = known.join(owed.drop("loan_id"), on=list(SPINE_KEY), how="left")
-    known = with_totals(known, build_account_totals(keys, account_month, behavior() | income()), "accounts")
+    known = with_totals(known, build_account_totals(keys, account_month, behavior() | income(), account_month_lag_days), "accounts")
     known = with_totals(known, build_installment_totals(owed, repayment), "installments")
     formula = formulas()
     return known.select(

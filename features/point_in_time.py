@@ -82,5 +82,6 @@ def whole_months(since: Column, day: Column) -> Column:
 def narrowed(silver: Mapping[str, DataFrame], earliest: date, latest: date) -> dict[str, DataFrame]:
     """The silver tables without rows that no as-of date from earliest to latest may use; features stay the same."""
     known = {name: frame.where(F.col("known_from") <= F.lit(latest)) for name, frame in silver.items()}
-    first_month = F.add_months(F.trunc(F.lit(earliest), "month"), -WINDOW_MONTHS)
+    # One month more: a source may tell of a month some days after its end.
+    first_month = F.add_months(F.trunc(F.lit(earliest), "month"), -WINDOW_MONTHS - 1)
     return known | {"account_month": known["account_month"].where(F.col("month") >= first_month)}

@@ -114,6 +114,9 @@ def build_training_set(
 
     spine = with_default_events(build_spine(loan, months, training), events).where(~was_defaulted())
     spine = with_party(spine, with_known_until(known["borrower"], "borrower_id")).where(F.col("borrower_type").isNotNull())
+    # Folds keep a party together by what is known of it on the training date: two ids may turn out to be one.
+    party = known["borrower"].groupBy("borrower_id").agg(F.max_by("identity_group_id", "known_from").alias("identity_group_id"))
+    spine = spine.drop("identity_group_id").join(party, on="borrower_id", how="inner")
     labelled = with_live_obligation(spine, loan, as_of_date, horizon_months)
     labelled = with_outcome(labelled, as_of_date, horizon_months).drop("default_events")
     if horizon_months is None:
@@ -125,5 +128,5 @@ def build_training_set(
         labelled = labelled.withColumn("label_weight", F.lit(1.0))
     # Kept while the caller's session lives: the ground of a join with each silver table, and of the sample's size.
     sampled = with_sampled_groups(labelled.persist(), training.max_training_rows, training.seed)
-    features = with_features(sampled, narrowed(known, first_day, months[-1]))
+    features = with_features(sampled, narrowed(known, first_day, months[-1]), source.account_month_lag_days)
     return features.where(~is_too_thin()).select(*TRAINING_SET.columns)

@@ -294,8 +294,14 @@ def _solve_round(
     tiers, beyond = [], {}
     for target, mine in sorted(targets.items()):
         if target > ceiling + RETURN_TOLERANCE:
-            beyond[target] = mine
-            continue
+            own = limits.target_return[mine]
+            if (own > ceiling).any():
+                beyond[target] = mine[own > ceiling]
+            # Rounding up must not put a target out of reach: those within reach share the highest of their own.
+            mine = mine[own <= ceiling]
+            if len(mine) == 0:
+                continue
+            target = float(limits.target_return[mine].max())
         problem = _problem(mine, target, per_note, stock, limits, rules)
         tiers.append(_Tier(mine, problem, solve_tier(problem)))
     return _Round(tiers, beyond, per_note)

@@ -22,6 +22,7 @@ from models.hazard import DEFAULT_LAG_MONTHS, Hazard
 TRAILING_MONTHS = 120
 LEAST_MONTHS = 24       # of an indicator, and of stress beside defaults
 LEAST_DEFAULTS = 100
+MOST_MONTHS_OLD = 6     # an indicator whose newest month lies further back says nothing about tonight
 LARGEST_SCORE = 4.0     # an indicator further out (spring 2020) counts as this many standard deviations
 Basis = Literal["fitted", "stated", "static"]
 
@@ -56,7 +57,8 @@ def build_indicator_history(market_indicator: DataFrame, as_of_date: date) -> Da
 
 
 def market_stress(history: pd.DataFrame, on: date, currency: str) -> float | None:
-    """Stress on a day, in standard deviations; null where no indicator has LEAST_MONTHS of history.
+    """Stress on a day, in standard deviations; null where no indicator has LEAST_MONTHS of history and a month that is
+    at most MOST_MONTHS_OLD.
 
     The mean, over the indicators of the currency's own economy (of any economy, where there are none), of the newest
     value less the mean of the last TRAILING_MONTHS, over their standard deviation. Only values known on the day count,
@@ -64,7 +66,9 @@ def market_stress(history: pd.DataFrame, on: date, currency: str) -> float | Non
     """
     known = history[pd.to_datetime(history["known_from"]) <= pd.Timestamp(on)]
     known = known.sort_values("known_from", kind="stable").drop_duplicates(["series_id", "observed_on"], keep="last")
-    at_hand = [indicator for indicator in INDICATORS if (known["series_id"] == indicator.series_id).any()]
+    newest = pd.to_datetime(known["observed_on"]).groupby(known["series_id"]).max()
+    fresh = set(newest.index[newest >= pd.Timestamp(on) - pd.DateOffset(months=MOST_MONTHS_OLD)])
+    at_hand = [indicator for indicator in INDICATORS if indicator.series_id in fresh]
     own = [indicator for indicator in at_hand if indicator.currency == currency]
     scores = [_score(known[known["series_id"] == one.series_id], one.change) for one in own or at_hand]
     scores = [score for score in scores if score is not None]

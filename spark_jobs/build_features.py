@@ -9,6 +9,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from conf.settings import Settings
+from conf.source import load_source
 from conf.tables import FEATURE_TABLES, POPULATION, UNSCORED
 from expectations.measures import Bound
 from features.blocks import split_blocks, with_features
@@ -33,7 +34,9 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
 
     # Each is the ground of several tables; small beside the histories that they are made from.
     candidates = build_night_candidates(silver, as_of_date).persist()
-    assessed = with_features(candidates.where(~F.col("is_defaulted")), silver).persist()
+    assessed = with_features(
+        candidates.where(~F.col("is_defaulted")), silver, load_source(settings.source).account_month_lag_days
+    ).persist()
     population = assessed.where(~is_too_thin())
     unscored = build_unscored(candidates.where("is_defaulted"), assessed)
     blocks = split_blocks(population)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
+from mlflow.exceptions import MlflowException
+from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -90,7 +92,7 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     judging = of_cohorts(rows, cohorts.judging).persist()
     judged = judge(model, judging, settings)
     champion = find_version(settings, CHAMPION)
-    champion_judged = judge(load_model(spark, settings, champion), judging, settings).metrics() if champion else None
+    champion_judged = champion_metrics(spark, settings, champion, judging) if champion else None
     rules = promotion_rules(judged.metrics(), report.out_of_fold_auc["ensemble"], champion_judged, settings.training)
 
     version = _register(spark, settings, model, report, judged, cohorts)
@@ -158,6 +160,18 @@ def judge(model: CreditModel, rows: DataFrame, settings: Settings) -> Judged:
         outputs["is_default"].to_numpy(),
         outputs["label_weight"].to_numpy(),
     )
+
+
+def champion_metrics(spark: SparkSession, settings: Settings, champion: str, rows: DataFrame) -> dict[str, float] | None:
+    """The champion's metrics on the judging rows; null, and said, where this code cannot load it or score with it.
+
+    The challenger is then judged as a first model is: a champion that no night can use must not keep its place.
+    """
+    try:
+        return judge(load_model(spark, settings, champion), rows, settings).metrics()
+    except (ValueError, FileNotFoundError, MlflowException, AnalysisException) as problem:
+        print(f"champion version {champion} cannot be judged, so the challenger is judged as a first model: {problem}")
+        return None
 
 
 def _register(

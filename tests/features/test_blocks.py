@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from datetime import date
 
 import pytest
 from pyspark.sql.types import DateType, DoubleType, StringType, StructField, StructType
@@ -10,6 +12,7 @@ from pyspark.sql.types import DateType, DoubleType, StringType, StructField, Str
 from conf.features import BLOCKS, FEATURES, block_features
 from conf.tables import FEATURE_TABLES
 from features.blocks import build_features, formulas, with_features
+from features.point_in_time import narrowed
 
 AS_OF = "2024-06-30"
 
@@ -333,6 +336,22 @@ EVENING = [{"month": "2024-06-01", "card_spend": 7, "known_from": "2024-06-30"}]
 def test_a_month_counts_from_its_last_day_on_if_known(found):
     assert found["evening", AS_OF]["card_spend_mean_3m"] == 7
     assert found["evening", "2024-06-29"]["card_spend_mean_3m"] is None
+
+
+def test_as_many_months_count_at_a_months_end_as_in_its_course(silver, spine):
+    # Each month is told of on the fourth day of the next.
+    months = [f"{year}-{month:02}-01" for year in (2023, 2024) for month in range(1, 13)]
+    accounts = [
+        {"month": month, "overdraft_days": 1, "known_from": after[:8] + "04"} for month, after in itertools.pairwise(months)
+    ]
+    days = ("2024-06-30", "2024-07-03", "2024-07-04", "2024-07-15")
+    tables = silver(borrower=BORROWERS, account_month=accounts)
+    frame = with_features(spine(*(("b1", day, "l1") for day in days)), narrowed(tables, date(2024, 6, 30), date(2024, 7, 15)), 4)
+    counted = {str(row.as_of_date): (row.overdraft_days_3m, row.overdraft_days_12m) for row in frame.collect()}
+    assert counted == dict.fromkeys(days, (3.0, 12.0))
+    # Without the lag the newest month is missing until it is told of.
+    plain = with_features(spine(("b1", "2024-07-03", "l1")), tables).first()
+    assert (plain.overdraft_days_3m, plain.overdraft_days_12m) == (2.0, 11.0)
 
 
 def installment(loan: str, number: int, due: str, **values: object) -> dict[str, object]:

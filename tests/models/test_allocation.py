@@ -50,6 +50,18 @@ def held(result: Allocation, market: Listings, order: int = 0) -> dict[str, int]
     return dict(zip(market.loan_id[result.listing[mine]], (result.amount[mine] // 100).tolist(), strict=True))
 
 
+def test_rounding_a_target_up_does_not_put_it_out_of_reach():
+    # The most is half risky, half middling: 9%. 8.5% would be rounded up to 10%; 9.5% is beyond reach in any case.
+    market = listings(
+        ("risky", "a", 3, 1000, 0.10, 0.05), ("middling", "b", 2, 1000, 0.08, 0.02), ("safe", "c", 1, 1000, 0.06, 0.01)
+    )
+    rules = dataclasses.replace(PLAIN, target_step=0.02)
+    result = allocate(orders(("near", 400, 0.085), ("far", 400, 0.095)), market, rules)
+    assert list(result.status) == ["on_target", "below_target"]
+    # The least loss that brings 8.5%.
+    assert held(result, market, 0) == {"risky": 150, "middling": 200, "safe": 50}
+
+
 RISKY_AND_SAFE = listings(("risky", "a", 3, 1000, 0.10, 0.05), ("safe", "b", 1, 1000, 0.06, 0.01))
 
 

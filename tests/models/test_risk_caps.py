@@ -42,6 +42,12 @@ def test_stress_is_the_newest_value_against_its_trailing_ten_years():
     assert before == pytest.approx((1.0 - values[-121:-1].mean()) / values[-121:-1].std(ddof=1))
 
 
+def test_an_indicator_that_ended_long_ago_says_nothing_about_tonight():
+    history = series("BAAFFM", np.tile([1.0, 3.0], len(MONTHS) // 2))
+    assert market_stress(history, date(2013, 6, 1), "USD") is not None
+    assert market_stress(history, date(2013, 6, 2), "USD") is None
+
+
 def test_a_revision_counts_from_its_own_day_on():
     values = np.tile([1.0, 3.0], len(MONTHS) // 2)
     revision = pd.DataFrame({

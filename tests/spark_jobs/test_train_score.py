@@ -22,6 +22,7 @@ from pyspark.sql import functions as F
 from conf.features import BLOCKS, FEATURES
 from conf.settings import ROOT, load_settings
 from conf.tables import BORROWER_SCORE, FEATURE_TABLES, GATE_RESULT, POPULATION, TRAINING_SET
+from models import credit_model
 from models.hazard import fit_hazard
 from models.registry import NoChampion, champion_version, find_version, load_hazard
 from spark_jobs import score, train_credit
@@ -144,6 +145,12 @@ def test_the_same_rows_train_the_same_model(spark, market, rows, scored, module_
     again = Lake(spark, market).read_as_of(BORROWER_SCORE, NIGHT).orderBy("borrower_id").toPandas()
 
     pd.testing.assert_frame_equal(again.drop(columns="model_version"), scored.drop(columns="model_version"))
+
+
+def test_a_champion_that_this_code_cannot_load_does_not_keep_its_place(spark, market, rows, trained, monkeypatch):
+    monkeypatch.setattr(credit_model, "FORMAT", credit_model.FORMAT + 1)
+    assert train_credit.champion_metrics(spark, market, "1", rows) is None
+    assert trained[-1].startswith("champion version 1 cannot be judged, so the challenger is judged as a first model: ")
 
 
 def test_a_borrower_without_score_fails_the_gate(spark, market, scored, module_patch):
