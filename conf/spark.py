@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from conf.settings import ROOT, Settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 JOBS_PYTHON = str(ROOT / ".venv" / "jobs" / "bin" / "python")
 # What the executors of a cluster import: the project's packages, zipped (a wheel imports on the driver only).
@@ -59,6 +63,12 @@ def spark_environment(settings: Settings) -> dict[str, str]:
     }
     # On one machine nobody else is to reach the driver or its UI, and the machine's name need not resolve.
     return environment | {"SPARK_LOCAL_IP": "127.0.0.1"} if is_local(settings) else environment
+
+
+def hadoop_path(spark: SparkSession, url: str) -> tuple[Any, Any]:
+    """Hadoop's path and file system of a URL, for files that pass between the driver and the executors of a cluster."""
+    path = spark._jvm.org.apache.hadoop.fs.Path(url)
+    return path, path.getFileSystem(spark._jsc.hadoopConfiguration())
 
 
 def packages_zip(settings: Settings) -> Path:

@@ -62,11 +62,11 @@ LANDED_FILE = Table(
     "landed_file",
     "bronze",
     """event STRING NOT NULL, kind STRING NOT NULL, path STRING NOT NULL, sha256 STRING NOT NULL,
-    batch_id STRING NOT NULL, at TIMESTAMP NOT NULL""",
+    batch_id STRING NOT NULL, at TIMESTAMP NOT NULL, silver_versions MAP<STRING, BIGINT>""",
     ("event", "kind", "sha256", "batch_id"),
     "ingest",
-    """What became of each landed file. event: landing (about to be taken into bronze), mapped (its rows are in silver
-    or in quarantine, and the gates held).""",
+    """What became of each landed file. event: landing (about to be taken into bronze), mapping (its rows are about to go
+    into silver; silver_versions: what each table was before), mapped (they are there or in quarantine, and the gates held).""",
 )
 
 # Where a silver row came from; a person with a red task finds the raw row by these two.

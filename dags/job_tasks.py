@@ -34,8 +34,9 @@ AS_OF_DATE = "{{ as_of_date(params, dag_run) }}"
 
 # Errors that are the same at the next attempt: a person has to look at the data, the mapping or the registry.
 LASTING_ERRORS = (
-    "GateFailed", "SourceError", "MissingColumn", "WrongColumns", "MissingTable", "NoChampion", "NoOpenNight",
-    "NoPassword", "ValidationError", "ModuleNotFoundError", "TooFewDefaults",
+    "GateFailed", "SourceError", "MappingError", "LandingError", "WrongColumns", "MissingTable", "NoChampion", "NoOpenNight",
+    "FutureNight", "NoPassword", "ValidationError", "ModuleNotFoundError", "TooFewDefaults", "TooFewCohorts", "NoCohort",
+    "NoHistory", "TooManyRows", "PublicationRefused",
 )
 
 

@@ -25,6 +25,7 @@ from scipy.special import expit
 
 from conf.features import FEATURES
 from conf.settings import Scores, Training
+from conf.spark import hadoop_path
 from models.calibration import Calibrator, fit_calibrator
 from models.ensemble import INPUTS, MAX_ROWS, Ensemble, StackedRows, fit_ensemble
 from models.hazard import Hazard
@@ -231,8 +232,8 @@ def _save_native(spark: SparkSession, model: object, folder: Path, staging: str 
     url = _native_url(folder, staging)
     model.write().save(url)
     if staging:
-        path, system = _hadoop(spark, url)
-        system.copyToLocalFile(True, path, _hadoop(spark, folder.resolve().as_uri())[0], True)
+        path, system = hadoop_path(spark, url)
+        system.copyToLocalFile(True, path, hadoop_path(spark, folder.resolve().as_uri())[0], True)
 
 
 def _load_native(spark: SparkSession, kind: type, folder: Path, staging: str | None) -> object:
@@ -241,18 +242,12 @@ def _load_native(spark: SparkSession, kind: type, folder: Path, staging: str | N
     url = _native_url(folder, staging)
     if not staging:
         return kind.load(url)
-    path, system = _hadoop(spark, url)
-    system.copyFromLocalFile(_hadoop(spark, folder.resolve().as_uri())[0], path)
+    path, system = hadoop_path(spark, url)
+    system.copyFromLocalFile(hadoop_path(spark, folder.resolve().as_uri())[0], path)
     try:
         return kind.load(url)
     finally:
         system.delete(path, True)
-
-
-def _hadoop(spark: SparkSession, url: str) -> tuple[object, object]:
-    """Hadoop's path and file system of a URL."""
-    path = spark._jvm.org.apache.hadoop.fs.Path(url)
-    return path, path.getFileSystem(spark._jsc.hadoopConfiguration())
 
 
 @dataclass(frozen=True)

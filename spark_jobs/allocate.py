@@ -34,7 +34,7 @@ from models.open_listings import DECIMALS, Terms, build_open_listings, build_val
 from models.registry import load_hazard
 from models.risk_caps import build_indicator_history, fit_sensitivity, market_stress, risk_group_caps
 from spark_jobs.gates import Checked, check_tables
-from spark_jobs.lake import Lake
+from spark_jobs.lake import Lake, MissingTable
 from spark_jobs.manifest import Night, current_night
 
 WRITTEN = (LOAN_VALUATION, RISK_GROUP_CAP, ALLOCATION, ALLOCATION_SUMMARY)
@@ -95,6 +95,8 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
 
 
 def _silver(lake: Lake, night: Night, table: Table) -> DataFrame:
+    if table.name not in night.silver_versions:
+        raise MissingTable(f"night {night.batch_id} has no version of silver table {table.name}: run the job {table.owner} first")
     return lake.read(table, night.silver_versions[table.name])
 
 

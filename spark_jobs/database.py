@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from urllib.parse import urlsplit
 
 import psycopg2
@@ -13,6 +16,14 @@ from conf.settings import Settings
 
 class DatabaseUnreachable(ConnectionError):
     """The database does not answer or refuses the role; the message says what to do."""
+
+
+class AlreadyRunning(RuntimeError):
+    """The same work runs elsewhere and does not end; the message says where to look."""
+
+
+# How long work waits for the same work that runs elsewhere.
+LOCK_SECONDS = 60
 
 
 def connect(settings: Settings, role: Role, purpose: str = "job") -> connection:
@@ -32,3 +43,27 @@ def connect(settings: Settings, role: Role, purpose: str = "job") -> connection:
         raise DatabaseUnreachable(
             f"{role_name(role)} cannot connect to PostgreSQL at {place}: {str(problem).strip()}; {remedy}"
         ) from problem
+
+
+@contextmanager
+def alone(settings: Settings, work: str, detail: str = "") -> Iterator[connection]:
+    """A publisher's session that alone in the market does some work; a killed one frees it by dying.
+
+    Raises AlreadyRunning where another does the same for longer than LOCK_SECONDS.
+    """
+    with closing(connect(settings, "publisher", f"{work} {detail}".strip())) as session:
+        deadline = time.monotonic() + LOCK_SECONDS
+        while not _got_lock(session, work):
+            if time.monotonic() > deadline:
+                raise AlreadyRunning(
+                    f"another {work} of the market {settings.source} has been running for {LOCK_SECONDS} s: wait for it to "
+                    f"end, or end it (select pid, application_name from pg_stat_activity where application_name like 'mosaic {work}%')"
+                )
+            time.sleep(0.5)
+        yield session
+
+
+def _got_lock(session: connection, work: str) -> bool:
+    with session, session.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(hashtext('mosaic work'), hashtext(%s))", (work,))
+        return cursor.fetchone()[0]

@@ -28,13 +28,24 @@ from conf.tables import (
     QUARANTINE,
     REPAYMENT,
     SILVER,
+    TABLES,
     Table,
 )
 from expectations.measures import Bound
+from spark_jobs.database import alone
 from spark_jobs.gates import Checked, check_tables
 from spark_jobs.lake import Lake
-from spark_jobs.landing import Landed, bronze_rows, land_files, mark_mapped, order_files
-from spark_jobs.manifest import current_night, pin_silver_versions, record_ingested
+from spark_jobs.landing import (
+    Landed,
+    bronze_rows,
+    land_files,
+    mark_mapped,
+    mark_mapping,
+    order_files,
+    origin_of,
+    versions_before_failure,
+)
+from spark_jobs.manifest import Night, current_night, pin_silver_versions, record_ingested
 from spark_jobs.mapping import BROKEN, build_broken, build_checked, build_quarantine, with_known_keys
 from spark_jobs.orders import ingest_orders, load_order_files
 
@@ -53,21 +64,25 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date, training: boo
     Raises LandingError for files that cannot be taken in, and GateFailed where a table does not hold; what was
     quarantined is written before.
     """
-    night = current_night(settings, as_of_date, training)
-    source = load_source(settings.source)
-    lake = Lake(spark, settings)
+    with alone(settings, "ingest"):
+        _ingest(Lake(spark, settings), load_source(settings.source), current_night(settings, as_of_date, training))
 
+
+def _ingest(lake: Lake, source: Source, night: Night) -> None:
+    settings, as_of_date = lake.settings, night.as_of_date
     orders = order_files(lake, source, night)
     load_order_files(settings, source, orders, as_of_date)
     landing = land_files(lake, source, night)
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         list(pool.map(lake.create, (*SILVER, QUARANTINE)))
+    take_back(lake)
+    mapped_tables = [table for rank in RANKS for table in rank if table.name in source.tables]
+    mark_mapping(lake, landing.pending, night, {table.name: lake.version(table) for table in mapped_tables if landing.pending})
     map_files(lake, source, landing.pending)
     ingest_orders(lake, source, as_of_date)
 
-    tables = [table for rank in RANKS for table in rank if table.name in source.tables]
-    per_file = landed_counts(lake, source, tables)
-    of_night = {table: count_rows(per_file[table.name], landing.of_batch(night.batch_id)) for table in tables}
+    per_file = landed_counts(lake, source, mapped_tables)
+    of_night = {table: count_rows(per_file[table.name], landing.of_batch(night.batch_id)) for table in mapped_tables}
     record_ingested(settings, night, {table.name: counts for table, counts in of_night.items()})
     shares = {
         table: broken_share(settings.gates, table, counts, count_rows(per_file[table.name], landing.ever))
@@ -79,8 +94,22 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date, training: boo
     pin_silver_versions(settings, night, {table.name: lake.version(table) for table in SILVER})
 
 
+def take_back(lake: Lake) -> None:
+    """Bring silver back to what it was before files whose gates did not hold, or whose ingest was killed.
+
+    Their rows would stand in the way of the same files delivered right, and a later night would score on them.
+    """
+    for name, version in versions_before_failure(lake).items():
+        if lake.version(TABLES[name]) != version:
+            logger.warning("silver table %s goes back to version %s: an ingest after it did not end well", name, version)
+            lake.restore(TABLES[name], version)
+
+
 def map_files(lake: Lake, source: Source, files: list[Landed]) -> None:
-    """Append the rows of landed files to silver, those that break a rule to quarantine in one commit at the end."""
+    """Append the rows of landed files to silver, those that break a rule to quarantine in one commit at the end.
+
+    What an earlier attempt at the same files left in quarantine is replaced.
+    """
     kinds: dict[str, list[Landed]] = {}
     for file in files:
         kinds.setdefault(file.kind, []).append(file)
@@ -93,10 +122,9 @@ def map_files(lake: Lake, source: Source, files: list[Landed]) -> None:
             for checked, broken, rows in pool.map(lambda table: _map_table(lake, source, table, raw), tables):
                 kept += [checked, broken]
                 quarantine += rows
-    if quarantine:
-        found = reduce(DataFrame.unionByName, quarantine)
-        there = lake.read(QUARANTINE).select(*QUARANTINE.key)
-        lake.append(QUARANTINE, found.join(there, list(QUARANTINE.key), "left_anti"))
+    if files:
+        nothing = lake.read(QUARANTINE).limit(0)
+        lake.replace_where(QUARANTINE, reduce(DataFrame.unionByName, quarantine, nothing), origin_of(files))
     for frame in kept:
         frame.unpersist()
 
@@ -121,7 +149,8 @@ def _of_same_days(silver: DataFrame, table: Table, rows: DataFrame) -> DataFrame
     """The rows of silver that can have a key of the given ones: files of earlier nights are not even opened."""
     if "known_from" not in table.key:
         return silver
-    first, last = rows.agg(F.min("known_from"), F.max("known_from")).first()
+    # As texts: a file may hold days that Python has no date for.
+    first, last = rows.agg(F.min("known_from").cast("string"), F.max("known_from").cast("string")).first()
     return silver.where(F.col("known_from").between(F.lit(first).cast("date"), F.lit(last).cast("date")))
 
 

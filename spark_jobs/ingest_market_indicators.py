@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 
 from conf.settings import Settings
 from conf.source import Csv
-from conf.tables import MARKET_INDICATOR, QUARANTINE
+from conf.tables import GATE_RESULT, MARKET_INDICATOR, QUARANTINE
 from spark_jobs.gates import check_table
 from spark_jobs.lake import Lake
 from spark_jobs.landing import LandingError, read_columns, read_files, sha256_of
@@ -52,8 +52,19 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
         logger.warning("no folder of market indicators (MACRO=): caps per risk group are static")
     else:
         raw = [read_layout(spark, file) for file in indicator_files(settings.macro_folder)]
-        append_indicators(lake, raw, as_of_date, batch_id)
+        append_indicators(lake, raw, seen_on(lake, as_of_date), batch_id)
     check_table(lake, MARKET_INDICATOR, as_of_date, batch_id, job="ingest_market_indicators")
+
+
+def seen_on(lake: Lake, as_of_date: date) -> date:
+    """The day on which this run sees changes: its as-of date, but no day that a run before has already told of.
+
+    A run for a past date reads today's files; what they revise must not change what the nights since then knew.
+    """
+    if not lake.exists(GATE_RESULT):
+        return as_of_date
+    told = lake.read(GATE_RESULT).where(F.col("table_name") == MARKET_INDICATOR.name).agg(F.max("as_of_date")).first()[0]
+    return max(as_of_date, told or as_of_date)
 
 
 def indicator_files(folder: Path) -> list[Path]:
@@ -116,12 +127,15 @@ def build_indicators(cells: DataFrame) -> DataFrame:
 
 
 def build_new_values(values: DataFrame, silver: DataFrame, as_of_date: date) -> DataFrame:
-    """The values that silver does not have: new ones, and revisions, known from the as-of date at the earliest."""
+    """The values that silver does not have: new ones, and revisions, known from the as-of date at the earliest.
+
+    Of two files with the same month the one with the later name counts: vintages are named by their date.
+    """
     newest = Window.partitionBy("series_id", "observed_on").orderBy(F.col("known_from").desc())
     before = silver.withColumn("place", F.row_number().over(newest)).where("place = 1").select(
         "series_id", "observed_on", F.col("value").alias("value_before"), F.col("known_from").alias("known_before")
     )
-    first = Window.partitionBy("series_id", "observed_on").orderBy("source_file", "row_number")
+    first = Window.partitionBy("series_id", "observed_on").orderBy(F.col("source_file").desc(), "row_number")
     return (
         values.withColumn("place", F.row_number().over(first)).where("place = 1")
         .join(before, ["series_id", "observed_on"], "left")

@@ -68,6 +68,10 @@ class Lake:
         """The current Delta version."""
         return DeltaTable.forPath(self.spark, self.path(table)).history(1).first()["version"]
 
+    def restore(self, table: Table, version: int) -> None:
+        """Bring the table back to an earlier version, as one more commit."""
+        DeltaTable.forPath(self.spark, self.path(table)).restoreToVersion(version)
+
     def conform(self, table: Table, frame: DataFrame) -> DataFrame:
         """The frame with exactly the table's columns, in order and of the declared types.
 

@@ -20,12 +20,11 @@ import logging
 import os
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
-from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -34,7 +33,7 @@ import pyarrow.csv
 from delta.tables import DeltaTable
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.sql import Column, DataFrame, Row, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from conf.settings import Settings
@@ -183,23 +182,47 @@ def land_files(lake: Lake, source: Source, night: Night) -> Landing:
     return Landing(pending, {file: mapped_by for plan in plans.values() for file, mapped_by in plan.mapped.items()})
 
 
+def mark_mapping(lake: Lake, files: list[Landed], night: Night, silver_versions: Mapping[str, int]) -> None:
+    """Write down that the rows of these files are about to go into silver, and the version of each table before."""
+    if files:
+        _write_events(lake, "mapping", [replace(file, batch_id=night.batch_id) for file in files], silver_versions)
+
+
 def mark_mapped(lake: Lake, files: list[Landed], night: Night) -> None:
     """Write down that the rows of these files are in silver or in quarantine, and that the gates held."""
     if files:
         _write_events(lake, "mapped", [replace(file, batch_id=night.batch_id) for file in files])
 
 
+def versions_before_failure(lake: Lake) -> dict[str, int]:
+    """The versions of the silver tables before the first attempt at mapping that no gate has let pass since; else empty."""
+    before: dict[str, int] = {}
+    for event in _events(lake):
+        if event.event == "mapped":
+            before = {}
+        elif event.event == "mapping":
+            before = event.silver_versions | before
+    return before
+
+
 def bronze_rows(lake: Lake, kind: str, files: list[Landed]) -> DataFrame:
     """The bronze rows of some files of one kind, each as the batch that took it landed it."""
-    return lake.spark.read.format("delta").load(bronze_path(lake.settings, kind)).where(_of_files(files))
+    return lake.spark.read.format("delta").load(bronze_path(lake.settings, kind)).where(
+        origin_of(files, "_batch_id", "_source_file")
+    )
 
 
-def _of_files(files: list[Landed]) -> Column:
+def origin_of(files: list[Landed], batch_id: str = "batch_id", source_file: str = "source_file") -> str:
+    """The SQL condition that a row came from one of these files, as the batch that took it landed it."""
     batches: dict[str, list[str]] = {}
     for file in files:
-        batches.setdefault(file.batch_id, []).append(file.path)
-    conditions = [(F.col("_batch_id") == batch) & F.col("_source_file").isin(paths) for batch, paths in batches.items()]
-    return reduce(Column.__or__, conditions, F.lit(False))
+        batches.setdefault(file.batch_id, []).append(_quoted(file.path))
+    conditions = [f"({batch_id} = {_quoted(batch)} AND {source_file} IN ({', '.join(paths)}))" for batch, paths in batches.items()]
+    return " OR ".join(conditions) or "false"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 @dataclass(frozen=True)
@@ -241,9 +264,9 @@ def _events(lake: Lake) -> list[Row]:
     return list(lake.read(LANDED_FILE).orderBy("at").toLocalIterator()) if lake.exists(LANDED_FILE) else []
 
 
-def _write_events(lake: Lake, event: str, files: list[Landed]) -> None:
+def _write_events(lake: Lake, event: str, files: list[Landed], silver_versions: Mapping[str, int] | None = None) -> None:
     now = datetime.now(UTC)
-    rows = [(event, file.kind, file.path, file.sha256, file.batch_id, now) for file in files]
+    rows = [(event, file.kind, file.path, file.sha256, file.batch_id, now, silver_versions) for file in files]
     lake.append(LANDED_FILE, lake.spark.createDataFrame(rows, LANDED_FILE.ddl))
 
 
@@ -258,7 +281,9 @@ def checked_columns(source: Source, kind: str, paths: list[Path]) -> list[list[s
         missing = [f"{name} (asked for by {line})" for name, line in wanted.items() if name not in names]
         if missing:
             raise LandingError(f"{path}: missing column {', '.join(missing)}; the file has {names}")
-        twice = sorted({name for name in names if names.count(name) > 1 or name in ORIGIN})
+        # Delta knows no difference between upper and lower case.
+        folded = [name.casefold() for name in names]
+        twice = sorted({name for name in names if folded.count(name.casefold()) > 1 or name in ORIGIN})
         if twice:
             raise LandingError(f"{path}: column names that stand twice or are kept for landing: {twice}")
     return columns
@@ -282,8 +307,13 @@ def _first_rows(path: Path, written: Csv, count: int) -> list[list[str]]:
     with readable(path, written):
         opened = gzip.open if path.suffix == ".gz" else open
         with opened(path, "rb") as stream, io.TextIOWrapper(stream, text_encoding(written), newline="") as text:
-            quoting = {"quotechar": written.quote} if written.quote else {"quoting": csv.QUOTE_NONE}
-            return list(itertools.islice(filter(None, csv.reader(text, delimiter=written.delimiter, **quoting)), count))
+            return list(itertools.islice(filter(None, csv_rows(text, written)), count))
+
+
+def csv_rows(text: io.TextIOWrapper, written: Csv) -> Iterator[list[str]]:
+    """The fields of every line of a small CSV file, its header among them."""
+    quoting = {"quotechar": written.quote} if written.quote else {"quoting": csv.QUOTE_NONE}
+    return csv.reader(text, delimiter=written.delimiter, **quoting)
 
 
 def _require_rows(source: Source, kind: str, paths: list[Path]) -> None:
@@ -338,8 +368,16 @@ def _append(
 
 
 def union_of(columns: list[list[str]]) -> list[str]:
-    """The names of several headers, each once, in the order in which they first appear."""
-    return list(dict.fromkeys(name for names in columns for name in names))
+    """The names of several headers, each once, in the order in which they first appear.
+
+    Raises LandingError for names that differ in upper and lower case only, which Delta cannot tell apart.
+    """
+    union = list(dict.fromkeys(name for names in columns for name in names))
+    spelled: dict[str, str] = {}
+    for name in union:
+        if spelled.setdefault(name.casefold(), name) != name:
+            raise LandingError(f"files of one kind spell a column {spelled[name.casefold()]} and {name}: let them be delivered alike")
+    return union
 
 
 def read_files(spark: SparkSession, tasks: list[tuple[str, Path, str, list[str]]], written: Csv) -> DataFrame:

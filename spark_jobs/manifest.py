@@ -98,10 +98,12 @@ def code_version(source: str) -> str:
 
 
 def macro_files(settings: Settings) -> dict[str, str]:
-    """SHA-256 of the market indicators' files by name; empty where no folder is set."""
-    if not settings.macro:
+    """SHA-256 of the market indicators' files by name; empty where there is no folder of them."""
+    if settings.macro_folder is None:
         return {}
-    return {path.name: _sha256(path.read_bytes()) for path in sorted(settings.macro.iterdir()) if path.is_file()}
+    if not settings.macro_folder.is_dir():
+        raise FileNotFoundError(f"cannot read the folder of market indicators {settings.macro_folder}: set MACRO= to a folder")
+    return {path.name: _sha256(path.read_bytes()) for path in sorted(settings.macro_folder.iterdir()) if path.is_file()}
 
 
 def orders_digest(settings: Settings, placed_before: datetime) -> str:

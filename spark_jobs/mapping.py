@@ -177,7 +177,8 @@ def _build_part(source: Source, table: Table, number: int, mapping: TableMapping
     """The rows of one mapping in the table's columns, with landed_on and the rules that a row breaks by itself."""
     typed = build_typed(source, table, number, raw)
     if mapping.function is None:
-        return with_row_rules(_conformed(table, typed), table)
+        rows = with_row_rules(_conformed(table, typed), table)
+        return rows.withColumn(BROKEN, _with_rule(F.col("known_from") > F.col("landed_on"), "known_after_landing"))
     if mapping.function not in TABLE_FUNCTIONS:
         line = source.line("tables", table.name, number, "function")
         raise MappingError(f"{line}: no table function {mapping.function}; there are {sorted(TABLE_FUNCTIONS)}")
@@ -256,19 +257,18 @@ def content_hash(table: Table) -> Column:
 def with_known_keys(rows: DataFrame, table: Table, silver: DataFrame) -> DataFrame:
     """Rows held against those that silver has: already_there, and ``unique_key`` where another row has the key.
 
-    The very same row (file, number, content), mapped before, is already there and breaks nothing.
+    The same row of a file that was delivered before is already there and breaks nothing, wherever in the file it stands.
     """
     before = silver.select(
-        *table.key, F.col("source_file").alias("before_file"), F.col("row_number").alias("before_number"),
-        content_hash(table).alias("before_content"),
+        *table.key, F.col("source_file").alias("before_file"), content_hash(table).alias("before_content"),
     )
     is_same = (
-        (F.col("before_file") == F.col("source_file")) & (F.col("before_number") == F.col("row_number"))
-        & (F.col("before_content") == content_hash(table))
+        (F.col("before_file") == F.col("source_file")) & (F.col("before_content") == content_hash(table))
+        & ~F.array_contains(BROKEN, "unique_key")
     )
     joined = rows.join(before, list(table.key), "left").withColumn("already_there", F.coalesce(is_same, F.lit(False)))
     taken = F.col("before_file").isNotNull() & ~F.col("already_there") & ~F.array_contains(BROKEN, "unique_key")
-    return joined.withColumn(BROKEN, _with_rule(taken, "unique_key")).drop("before_file", "before_number", "before_content")
+    return joined.withColumn(BROKEN, _with_rule(taken, "unique_key")).drop("before_file", "before_content")
 
 
 def build_broken(rows: DataFrame, table: Table) -> DataFrame:

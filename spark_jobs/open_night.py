@@ -11,14 +11,25 @@ from conf.source import load_source
 from spark_jobs.landing import landed_files
 from spark_jobs.manifest import build_manifest, macro_files, open_manifest, orders_digest
 
+# Its days are drawn, not awaited.
+SIMULATED = "simulated"
+
+
+class FutureNight(ValueError):
+    """A night was asked for that has not begun."""
+
 
 def run(settings: Settings, as_of_date: date, training: bool = False) -> None:
     """Open the night of the as-of date; training opens one that needs no champion.
 
-    Raises models.registry.NoChampion, which says what to run.
+    Raises models.registry.NoChampion, which says what to run, and FutureNight for a day that has not begun.
     """
-    model_version = NO_MODEL if training else _champion_version(settings)
     source = load_source(settings.source)
+    today = datetime.now(ZoneInfo(settings.night.timezone)).date()
+    # A publication never gives way to an older as-of date by itself, so that a mistyped year would stay for good.
+    if as_of_date > today and settings.source != SIMULATED:
+        raise FutureNight(f"{as_of_date} lies ahead, today is {today}: correct AS_OF= or the parameter as_of_date")
+    model_version = NO_MODEL if training else _champion_version(settings)
     files = landed_files(settings, source, as_of_date)
     day_ends = datetime.combine(as_of_date + timedelta(days=1), time.min, ZoneInfo(source.timezone))
     manifest = build_manifest(

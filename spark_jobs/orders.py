@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -17,10 +17,11 @@ from pyspark.sql import functions as F
 
 from conf.settings import Settings
 from conf.source import Orders, Source
+from conf.spark import hadoop_path, is_local
 from conf.tables import INVESTOR_ORDER
 from spark_jobs.database import connect
 from spark_jobs.lake import Lake
-from spark_jobs.landing import Landed, checked_columns, readable, text_encoding
+from spark_jobs.landing import Landed, LandingError, checked_columns, csv_rows, readable, sha256_of, text_encoding
 
 _INTAKE_COLUMNS = ("order_id", "investor_id", "amount", "currency", "target_return", "placed_at", "status")
 _INTAKE_SCHEMA = ", ".join(f"{column} STRING" for column in _INTAKE_COLUMNS)
@@ -33,44 +34,68 @@ def load_order_files(settings: Settings, source: Source, files: list[tuple[Lande
     """Insert the orders of CSV files into intake.investor_order; an order that is there stays as it is.
 
     An order without a time counts as placed when its file landed. One whose time cannot be read, or without an id,
-    is refused at once. Read as a stream. Raises LandingError for a file that cannot be read.
+    is refused at once; a line that is no whole row is refused by its place in the file. Read as a stream. Raises
+    LandingError for a file that cannot be read, or that is not the one the night was opened with.
     """
     for landed, path in files:
+        if sha256_of(path) != landed.sha256:
+            raise LandingError(f"{path}: has changed since the night was opened: open the night again")
         day = source.files[landed.kind].day(landed.path) or as_of_date
         landed_at = datetime.combine(day, time.min, ZoneInfo(source.timezone))
-        refusals: list[tuple[str, list[str]]] = []
+        refusals: list[_Refusal] = []
         with closing(connect(settings, "intake")) as session, session, session.cursor() as cursor:
-            execute_values(
+            inserted = execute_values(
                 cursor,
-                f"INSERT INTO intake.investor_order ({', '.join(_INTAKE_COLUMNS)}, source_file) VALUES %s ON CONFLICT (order_id) DO NOTHING",
+                f"INSERT INTO intake.investor_order ({', '.join(_INTAKE_COLUMNS)}, source_file) VALUES %s "
+                "ON CONFLICT (order_id) DO NOTHING RETURNING order_id",
                 _order_rows(source, landed, path, landed_at, refusals),
                 page_size=_PAGE_ROWS,
+                fetch=True,
             )
-        refuse(settings, refusals)
+        # An order that was there before is not refused for what a later file says of it.
+        new = {order_id for (order_id,) in inserted}
+        refuse(settings, [
+            (refusal.order_id, refusal.reasons) if refusal.order_id in new
+            else (refusal.place, [f"order {refusal.order_id or 'without an id'}", *refusal.reasons])
+            for refusal in refusals
+        ])
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    """A row of an order file that is refused. order_id: null where the row is too broken to tell; place: file and row."""
+
+    order_id: str | None
+    place: str
+    reasons: list[str]
 
 
 def _order_rows(
-    source: Source, landed: Landed, path: Path, landed_at: datetime, refusals: list[tuple[str, list[str]]]
+    source: Source, landed: Landed, path: Path, landed_at: datetime, refusals: list[_Refusal]
 ) -> Iterator[tuple[str | datetime | None, ...]]:
+    """The rows of an order file as rows of intake.investor_order; those that are no rows go to refusals."""
     orders: Orders = source.orders
     written = source.files[landed.kind].csv
     (names,) = checked_columns(source, landed.kind, [path])
     opened = gzip.open if path.suffix == ".gz" else open
     with readable(path, written), opened(path, "rb") as stream:
-        rows = csv.DictReader(
-            io.TextIOWrapper(stream, text_encoding(written), newline=""), fieldnames=names, delimiter=written.delimiter,
-            quotechar=written.quote or None, restval="",
-        )
+        rows = csv_rows(io.TextIOWrapper(stream, text_encoding(written), newline=""), written)
         if written.header:
             next(rows, None)
-        for number, row in enumerate(rows, 1):
-            order = {field: (row[column] or "").strip() or None for field, column in orders.columns.items()}
+        for number, fields in enumerate(filter(None, rows), 1):
+            place = f"{landed.path}:{number}"
+            if len(fields) != len(names) or any("\0" in field for field in fields):
+                problem = "a NUL character" if len(fields) == len(names) else f"{len(fields)} fields instead of {len(names)}"
+                refusals.append(_Refusal(None, place, [problem]))
+                continue
+            row = dict(zip(names, fields, strict=True))
+            order = {field: row[column].strip() or None for field, column in orders.columns.items()}
             # An order that names itself by nothing is known by its place.
-            order_id = order["order_id"] or f"{landed.path}:{number}"
+            order_id = order["order_id"] or place
             placed_at, broken = _placed_at(order.get("placed_at"), landed_at)
             reasons = [*broken, *([] if order["order_id"] else ["no order id"])]
             if reasons:
-                refusals.append((order_id, reasons))
+                refusals.append(_Refusal(order_id, place, reasons))
             yield (
                 order_id, order["investor_id"], order["amount"], order.get("currency"), order["target_return"], placed_at, "open",
                 landed.path,
@@ -100,21 +125,59 @@ def refuse(settings: Settings, refusals: Iterator[tuple[str, list[str]]] | list[
 
 
 def ingest_orders(lake: Lake, source: Source, as_of_date: date) -> None:
-    """Take the orders placed by the end of the as-of date from intake into silver, once each; refuse the bad ones."""
-    file = lake.settings.market / "exchange" / f"investor_order_{as_of_date}.csv"
-    _copy_intake(lake.settings, file, datetime.combine(as_of_date + timedelta(days=1), time.min, ZoneInfo(source.timezone)))
-    placed = lake.spark.read.csv(str(file), schema=_INTAKE_SCHEMA, header=True, multiLine=True, escape='"', mode="FAILFAST")
+    """Take the orders placed by the end of the as-of date from intake into silver, and refuse the bad ones.
+
+    An order comes once, and again when the front end has changed its status, known from the as-of date then.
+    """
     lake.create(INVESTOR_ORDER)
-    known = lake.read(INVESTOR_ORDER).select("order_id")
-    judged = with_refusal_reasons(placed.join(known, "order_id", "left_anti"), source.currency)
-    judged.persist()
-    refuse(lake.settings, (
-        (row["order_id"], list(row["reasons"]))
-        for row in judged.where(F.size("reasons") > 0).select("order_id", "reasons").toLocalIterator()
-    ))
-    lake.append(INVESTOR_ORDER, build_orders(judged.where(F.size("reasons") == 0), source.currency, source.timezone))
-    judged.unpersist()
-    file.unlink()
+    with _exchanged(lake, as_of_date, source.timezone) as url:
+        placed = lake.spark.read.csv(url, schema=_INTAKE_SCHEMA, header=True, multiLine=True, escape='"', mode="FAILFAST")
+        judged = with_refusal_reasons(build_new_orders(placed, lake.read(INVESTOR_ORDER), as_of_date), source.currency)
+        judged.persist()
+        refuse(lake.settings, (
+            (row["order_id"], list(row["reasons"]))
+            for row in judged.where(F.size("reasons") > 0).select("order_id", "reasons").toLocalIterator()
+        ))
+        good = judged.where(F.size("reasons") == 0)
+        lake.append(INVESTOR_ORDER, build_orders(good, source.currency, source.timezone, as_of_date))
+        judged.unpersist()
+
+
+def build_new_orders(placed: DataFrame, silver: DataFrame, as_of_date: date) -> DataFrame:
+    """The orders of intake that silver does not have, or has with another status since before the as-of date.
+
+    is_known tells which.
+    """
+    newest = silver.groupBy("order_id").agg(
+        F.max_by("status", "known_from").alias("known_status"), F.max("known_from").alias("last_known")
+    )
+    is_changed = (F.coalesce(_text("status"), F.lit("open")) != F.col("known_status")) & (F.col("last_known") < F.lit(as_of_date))
+    return (
+        placed.join(newest, "order_id", "left")
+        .withColumn("is_known", F.col("known_status").isNotNull())
+        .where(~F.col("is_known") | is_changed)
+        .drop("known_status", "last_known")
+    )
+
+
+@contextmanager
+def _exchanged(lake: Lake, as_of_date: date, timezone: str) -> Iterator[str]:
+    """The URL of a CSV file with the orders of intake, where driver and executors can read it; removed in the end."""
+    settings = lake.settings
+    file = settings.market / "exchange" / f"investor_order_{as_of_date}.csv"
+    _copy_intake(settings, file, datetime.combine(as_of_date + timedelta(days=1), time.min, ZoneInfo(timezone)))
+    try:
+        if is_local(settings):
+            yield file.as_uri()
+            return
+        path, system = hadoop_path(lake.spark, f"{lake.settings.lake_url}/_exchange/{file.name}")
+        system.copyFromLocalFile(False, True, hadoop_path(lake.spark, file.as_uri())[0], path)
+        try:
+            yield path.toString()
+        finally:
+            system.delete(path, True)
+    finally:
+        file.unlink()
 
 
 def _copy_intake(settings: Settings, file: Path, placed_before: datetime) -> None:
@@ -152,6 +215,7 @@ def with_refusal_reasons(orders: DataFrame, market_currency: str) -> DataFrame:
         ),
         F.when(~F.coalesce(_text("status"), F.lit("open")).isin("open", "filled", "cancelled"), F.concat(F.lit("unknown status "), F.col("status"))),
         F.when(_text("placed_at").isNull(), "no time of placing"),
+        F.when(_text("placed_at").isNotNull() & _placed().isNull(), F.concat(F.lit("time of placing is no time: "), F.col("placed_at"))),
     )
     return orders.withColumn("reasons", F.array_compact(reasons))
 
@@ -161,16 +225,23 @@ def _text(column: str) -> Column:
     return F.when(text != "", text)
 
 
+def _placed() -> Column:
+    # PostgreSQL knows times that Spark does not: -infinity, and those before Christ.
+    return F.try_to_timestamp(F.col("placed_at"))
+
+
 def _number(column: str) -> Column:
     return _text(column).try_cast("decimal(38,6)")
 
 
-def build_orders(orders: DataFrame, market_currency: str, timezone: str) -> DataFrame:
-    """silver.investor_order from good orders; known from the day of placing in the market's time zone.
+def build_orders(orders: DataFrame, market_currency: str, timezone: str, as_of_date: date) -> DataFrame:
+    """silver.investor_order from good orders (see build_new_orders), known from the day of placing in the market's time
+    zone, or from the as-of date where the order was known before.
 
     An order without an investor is an investor of its own; one without a currency is in the market's.
     """
-    placed_at = F.to_timestamp("placed_at")
+    placed_at = _placed()
+    placed_on = F.from_utc_timestamp(placed_at, timezone).cast("date")
     return orders.select(
         "order_id",
         F.coalesce(_text("investor_id"), F.col("order_id")).alias("investor_id"),
@@ -179,7 +250,7 @@ def build_orders(orders: DataFrame, market_currency: str, timezone: str) -> Data
         _number("target_return").cast("double").alias("target_return"),
         placed_at.alias("placed_at"),
         F.coalesce(_text("status"), F.lit("open")).alias("status"),
-        F.from_utc_timestamp(placed_at, timezone).cast("date").alias("known_from"),
+        F.when(F.col("is_known"), F.lit(as_of_date)).otherwise(placed_on).alias("known_from"),
         F.lit("intake.investor_order").alias("source_file"),
         # A database row has no number; its order_id finds it.
         F.lit(0).cast("bigint").alias("row_number"),

@@ -15,8 +15,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Literal
@@ -27,12 +26,10 @@ from psycopg2.extras import Json
 
 from conf.settings import Settings
 from conf.tables import PUBLISHED, Table
-from spark_jobs.database import connect
+from spark_jobs.database import alone
 
 PRODUCT = "lending"
 CHANNEL = "mosaic_publication"
-# How long a publication waits for another one of the same product to end.
-LOCK_SECONDS = 60
 Outcome = Literal["published", "backfilled", "unchanged"]
 
 _POSTGRES_TYPE = {
@@ -118,7 +115,7 @@ def publish_batch(
     Raises PublicationFailed where the copy differs from contents, and PublicationRefused where the batch is there with
     other contents or another publication does not end.
     """
-    with _publishing(settings, batch.batch_id) as session:
+    with alone(settings, "publish", batch.batch_id) as session:
         known = _attached(session, batch.batch_id)
         if known is None:
             _drop_leftovers(session, tables)
@@ -137,17 +134,18 @@ def publish_batch(
         return outcome
 
 
-def rollback(settings: Settings, batch_id: str) -> str | None:
+def rollback(settings: Settings, batch_id: str | None) -> str | None:
     """Move the pointer to an attached batch, on a person's word; gives the batch that was current before.
 
-    Raises PublicationRefused, listing the batches that are there, for one that is not.
+    Raises PublicationRefused, listing the batches that are there, for one that is not, and for none.
     """
-    with _publishing(settings, batch_id) as session:
-        if _attached(session, batch_id) is None:
+    with alone(settings, "publish", batch_id or "") as session:
+        if batch_id is None or _attached(session, batch_id) is None:
             with session, session.cursor() as cursor:
                 cursor.execute("SELECT batch_id FROM publication.batch ORDER BY as_of_date DESC, attached_at DESC")
                 there = ", ".join(row[0] for row in cursor.fetchall()) or "none"
-            raise PublicationRefused(f"batch {batch_id} is not attached; batches to go back to: {there}")
+            problem = f"batch {batch_id} is not attached" if batch_id else "name the batch with BATCH="
+            raise PublicationRefused(f"{problem}; batches to go back to: {there}")
         waited = _drain(session, PUBLISHED, settings.publication.drain_seconds)
         with session, session.cursor() as cursor:
             return _move_pointer(cursor, batch_id, "rollback", waited)
@@ -207,27 +205,6 @@ def prune(session: connection, tables: Sequence[Table], keep: int, wait_seconds:
             cursor.execute("RESET statement_timeout")
     finally:
         session.autocommit = False
-
-
-@contextmanager
-def _publishing(settings: Settings, batch_id: str) -> Iterator[connection]:
-    """A publisher's session that alone may change the product's publication; a killed one frees it by dying."""
-    with closing(connect(settings, "publisher", f"publish {batch_id}")) as session:
-        deadline = time.monotonic() + LOCK_SECONDS
-        while not _got_lock(session):
-            if time.monotonic() > deadline:
-                raise PublicationRefused(
-                    f"another publication of {PRODUCT} has been running for {LOCK_SECONDS} s: "
-                    "wait for it to end, or end it (select pid, application_name from pg_stat_activity)"
-                )
-            time.sleep(0.5)
-        yield session
-
-
-def _got_lock(session: connection) -> bool:
-    with session, session.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(hashtext('publication'), hashtext(%s))", (PRODUCT,))
-        return cursor.fetchone()[0]
 
 
 def _attached(session: connection, batch_id: str) -> dict[str, Content] | None:

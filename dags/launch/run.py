@@ -40,7 +40,8 @@ class RunFailed(RuntimeError):
 def next_as_of_date(settings: Settings) -> date:
     """The day after the last published one; for a market without publication where its settings say it begins."""
     with closing(psycopg2.connect(role_dsn(settings, "publisher"))) as connection, connection.cursor() as cursor:
-        cursor.execute("select max(as_of_date) from publication.batch where product = 'lending'")
+        cursor.execute("select max(as_of_date) from publication.batch join publication.publication_log using (product, batch_id)"
+                       " where product = 'lending' and action in ('publish', 'backfill')")
         last = cursor.fetchone()[0]
     if last:
         return last + timedelta(days=1)

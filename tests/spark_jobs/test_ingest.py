@@ -7,16 +7,17 @@ from datetime import date
 from decimal import Decimal
 
 import pytest
+from psycopg2.errors import InsufficientPrivilege, RaiseException
 
 from conf.source import load_source
 from conf.tables import BORROWER, GATE_RESULT, INVESTOR_ORDER, LOAN, QUARANTINE, REPAYMENT
-from spark_jobs import ingest, landing
+from spark_jobs import database, ingest, landing
 from spark_jobs.database import connect
 from spark_jobs.gates import GateFailed
 from spark_jobs.lake import Lake
 from spark_jobs.manifest import build_manifest, current_night, open_manifest
 
-FIRST, SECOND, THIRD = (date(2024, 3, day) for day in (1, 2, 3))
+FIRST, SECOND, THIRD, FOURTH = (date(2024, 3, day) for day in (1, 2, 3, 4))
 SHOP = r"""
 name: shop
 title: A shop that lends
@@ -179,12 +180,82 @@ def test_the_nights_of_a_shop(spark, shop):
     assert not current_night(settings, THIRD).silver_versions
     assert lake.read(QUARANTINE).count() == rows["quarantine"] + 2
 
-    # The file is delivered again, repaired: the same night, opened anew, goes through.
-    (data / "people" / "2024-03-03.csv").write_text("nr;town;income;told\n8;Ulm;1;2024-03-03\n9;Ulm;2;2024-03-03\n")
+    # It is delivered again with a row that can be read and is wrong: the gate fails as before.
+    (data / "people" / "2024-03-03.csv").write_text(
+        "nr;town;income;told\n8;Ulm;?;2024-03-03\n9;Ulm;?;2024-03-03\n1;Ulm;777;2024-03-03\n5;Ulm;5;0000-01-01\n"
+    )
+    open_night(settings, THIRD)
+    with pytest.raises(GateFailed, match=r"gate ingest\.borrower failed on 2024-03-03"):
+        ingest.run(spark, settings, THIRD)
+
+    # At last, repaired: the same night, opened anew, goes through, and nothing is left of what the gate has refused.
+    (data / "people" / "2024-03-03.csv").write_text(
+        "nr;town;income;told\n8;Ulm;1;2024-03-03\n9;Ulm;2;2024-03-03\n1;Ulm;42000;2024-03-03\n"
+    )
     open_night(settings, THIRD)
     ingest.run(spark, settings, THIRD)
-    assert lake.read(BORROWER).where("borrower_id in ('8', '9')").count() == 2
+    told = {(row.borrower_id, row.main_income) for row in lake.read(BORROWER).where(f"known_from = '{THIRD}'").collect()}
+    assert told == {("8", Decimal(1)), ("9", Decimal(2)), ("1", Decimal(42000))}
+    assert lake.read(BORROWER).where("borrower_id = '5'").count() == 0
     assert current_night(settings, THIRD).silver_versions
+
+    # Night four: loans of somebody whose own file is late. With the file the same night goes through.
+    (data / "loans" / "2024-03-04.csv").write_text(
+        "loan,who,sum,years,rate,asked,state,paid_out\n" + "".join(f"Z{n},z,100000,1,9.9,2024-03-04,open,\n" for n in range(3))
+    )
+    open_night(settings, FOURTH)
+    with pytest.raises(GateFailed, match=r"gate ingest\.loan failed on 2024-03-04"):
+        ingest.run(spark, settings, FOURTH)
+    (data / "people" / "2024-03-04.csv").write_text("nr;town;income;told\nz;Ulm;1;2024-03-04\n")
+    open_night(settings, FOURTH)
+    ingest.run(spark, settings, FOURTH)
+    assert lake.read(LOAN).where("borrower_id = 'z'").count() == 3
+    assert lake.read(QUARANTINE).where("source_file = 'loans/2024-03-04.csv'").count() == 0
+
+
+def test_orders_over_time(spark, shop):
+    settings, data = shop
+    lake = Lake(spark, settings)
+    (data / "people" / "2024-03-01.csv").write_text("nr;town;income;told\n1;Ulm;40000;2024-01-15\n")
+    (data / "loans" / "2024-03-01.csv").write_text(
+        "loan,who,sum,years,rate,asked,state,paid_out\nL1,1,500000,3,7.5,2024-02-20,runs,2024-02-25\n"
+    )
+    header = "id,investor,amount,currency,target,at\n"
+    (data / "orders" / "2024-03-01.csv").write_text(f"{header}o1,i1,1000,EUR,0.05,\no2,i1,2000,EUR,0.05,\n")
+    open_night(settings, FIRST)
+    ingest.run(spark, settings, FIRST)
+
+    # A front end cancels one, tries a status that there is not, and places one before all time. A second file was cut
+    # off in its last line, and says something unreadable about an order that is there.
+    with closing(connect(settings, "intake")) as session, session, session.cursor() as cursor:
+        cursor.execute("UPDATE intake.investor_order SET status = 'cancelled' WHERE order_id = 'o1'")
+        cursor.execute("INSERT INTO intake.investor_order (order_id, amount, target_return, placed_at) VALUES ('o3', '1', '0.05', '-infinity')")
+    with closing(connect(settings, "intake")) as session, session.cursor() as cursor:
+        with pytest.raises(RaiseException, match="unknown status gone"):
+            cursor.execute("UPDATE intake.investor_order SET status = 'gone' WHERE order_id = 'o2'")
+        session.rollback()
+        with pytest.raises(InsufficientPrivilege):
+            cursor.execute("UPDATE intake.investor_order SET amount = '9' WHERE order_id = 'o2'")
+    (data / "orders" / "2024-03-02.csv").write_text(f"{header}o2,i1,2000,EUR,0.05,yesterday\no4,i2,10\n")
+    open_night(settings, SECOND)
+    for _ in range(2):
+        ingest.run(spark, settings, SECOND)
+    silver = lake.read(INVESTOR_ORDER).orderBy("order_id", "known_from").collect()
+    assert [(row.order_id, row.known_from, row.status) for row in silver] == [
+        ("o1", FIRST, "open"), ("o1", SECOND, "cancelled"), ("o2", FIRST, "open"),
+    ]
+    assert sorted(answers(settings, "intake", "SELECT order_id, reasons FROM intake.order_refusal")) == [
+        ("o3", ["time of placing is no time: -infinity"]),
+        ("orders/2024-03-02.csv:1", ["order o2", "placed_at yesterday is not a time"]),
+        ("orders/2024-03-02.csv:2", ["order without an id", "3 fields instead of 6"]),
+    ]
+
+
+def test_one_ingest_at_a_time(spark, shop, monkeypatch):
+    settings, _ = shop
+    monkeypatch.setattr(database, "LOCK_SECONDS", 0)
+    with database.alone(settings, "ingest"), pytest.raises(database.AlreadyRunning, match="another ingest of the market"):
+        ingest.run(spark, settings, FIRST)
 
 
 @pytest.mark.parametrize(

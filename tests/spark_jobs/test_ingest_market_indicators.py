@@ -54,6 +54,25 @@ def test_values_are_known_from_their_publication_and_revisions_keep_both(spark, 
     assert [sent.gate for sent in gates_without_database] == ["ingest_market_indicators.market_indicator"] * 2
 
 
+def test_of_two_vintages_the_later_counts_and_a_past_run_changes_no_night(spark, settings, tmp_path, gates_without_database):
+    macro = tmp_path / "macro"
+    macro.mkdir()
+    (macro / "2024-01.csv").write_text("date,RATE\n2024-01-01,3.5\n")
+    settings = settings.model_copy(update={"macro": macro})
+    run(spark, settings, date(2024, 1, 31))
+    (macro / "2024-02.csv").write_text("date,RATE\n2024-01-01,3.75\n")
+    run(spark, settings, date(2024, 2, 29))
+    # A run for a past date sees another revision today: the nights since then did not know it.
+    (macro / "2024-03.csv").write_text("date,RATE\n2024-01-01,4\n")
+    run(spark, settings, date(2024, 1, 31))
+    month = date(2024, 1, 1)
+    assert values(Lake(spark, settings)) == [
+        ("BOK_BASE_RATE", month, date(2024, 1, 31), 3.5),
+        ("BOK_BASE_RATE", month, date(2024, 2, 29), 3.75),
+        ("BOK_BASE_RATE", month, date(2024, 3, 1), 4.0),
+    ]
+
+
 def test_without_a_folder_the_run_says_that_caps_are_static(spark, settings, caplog, gates_without_database):
     run(spark, settings, date(2024, 3, 31))
     assert "caps per risk group are static" in caplog.text

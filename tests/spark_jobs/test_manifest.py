@@ -144,6 +144,12 @@ def test_open_night_writes_what_has_landed(empty_market, monkeypatch, capsys):
     assert current_night(empty_market, LATER) == night, "training opened beside the night must not take its place"
 
 
+def test_a_night_that_has_not_begun_is_refused_but_for_drawn_markets(settings):
+    lender = settings.model_copy(update={"source": "lendingclub"})
+    with pytest.raises(open_night.FutureNight, match=r"2911-06-30 lies ahead"):
+        open_night.run(lender, date(2911, 6, 30))
+
+
 def test_the_summary_tells_what_was_published(empty_market, monkeypatch, capsys):
     night = open_manifest(empty_market, build_manifest(empty_market, DAY, FILES, "3"))
     record_ingested(empty_market, night, {"loan": (1200, 7), "borrower": (800, 0)})

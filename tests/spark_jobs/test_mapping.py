@@ -171,6 +171,34 @@ def test_rows_are_held_against_what_silver_has(spark):
     assert held == {"7": (True, []), "8": (False, ["unique_key"]), "9": (False, [])}
 
 
+def test_a_row_of_a_file_delivered_again_is_already_there_wherever_it_stands(spark):
+    schema = CREDIT_INQUIRY.ddl.replace(" NOT NULL", "")
+    day = date(2024, 3, 1)
+    silver = spark.createDataFrame([("7", day, "car", day, "a.csv", 1)], schema)
+    rows = spark.createDataFrame(
+        [
+            ("7", day, "car", day, "a.csv", 2, []),  # a row was put in before it
+            ("7", day, "car", day, "a.csv", 3, ["unique_key"]),  # its double within the file stays a double
+        ],
+        f"{schema}, {BROKEN} ARRAY<STRING>",
+    )
+    held = {row.row_number: (row.already_there, row[BROKEN]) for row in with_known_keys(rows, CREDIT_INQUIRY, silver).collect()}
+    assert held == {2: (True, []), 3: (False, ["unique_key"])}
+
+
+def test_nobody_tells_what_will_be_known_later(spark, tmp_path):
+    (tmp_path / "shop.yaml").write_text(
+        SHOP.replace("{path: 'asks.csv', required: false}", r"{path: 'asks-*.csv', landed_on: 'asks-(.*)\.csv'}")
+    )
+    asks = spark.createDataFrame(
+        [("asks-2024-03-02.csv", 1, None, "7", "2024-03-02", ""), ("asks-2024-03-02.csv", 2, None, "7", "2911-03-01", "")],
+        RAW.format("nr STRING, day STRING, why STRING"),
+    )
+    borrowers = spark.createDataFrame([("7",)], "borrower_id STRING")
+    checked = build_checked(load_source("shop", tmp_path), CREDIT_INQUIRY, {"asks": asks}, {"borrower": borrowers})
+    assert {row.row_number: row[BROKEN] for row in checked.collect()} == {1: [], 2: ["known_after_landing"]}
+
+
 def test_an_unknown_function_is_named_with_its_line(spark, tmp_path):
     (tmp_path / "shop.yaml").write_text(SHOP.replace("months_before", "months_befor"))
     people = spark.createDataFrame([], PEOPLE)
