@@ -8,9 +8,9 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: help setup run test up psql rollback clean bench lint docs preflight
 
-# What is in .env holds unless the environment says otherwise on the command line of make.
+# What is in .env holds unless the environment or the command line of make says otherwise.
 define environment
-set -a; if [ -f .env ]; then . ./.env; fi; set +a; \
+given="$$(export -p)"; if [ -f .env ]; then set -a; . ./.env; set +a; fi; eval "$$given"; \
 $(if $(SOURCE),export MOSAIC_SOURCE='$(SOURCE)';) \
 $(if $(DATA),export MOSAIC_DATA='$(DATA)';) \
 $(if $(MACRO),export MOSAIC_MACRO='$(MACRO)';) \
@@ -57,11 +57,10 @@ psql: ## psql as mosaic_reader on the publication; with SQL='select …' prints 
 	@$(environment) $(JOBS) -m dags.launch.database $(JOBS) -m spark_jobs.database_shell $(if $(value SQL),--sql "$$SQL")
 export SQL
 
-rollback: ## serve an earlier batch again: BATCH=<batch_id>
-	@test -n '$(BATCH)' || { echo "make rollback needs BATCH=<batch_id>: make psql SQL='select batch_id from publication.batch' lists them" >&2; exit 2; }
+rollback: ## serve an earlier batch again: BATCH=<batch_id>; without it, list them
 	@$(MAKE) preflight PORTS='postgres'
 	@$(MAKE) setup
-	@$(environment) $(JOBS) -m dags.launch.database $(JOBS) -m spark_jobs rollback_publication --batch '$(BATCH)'
+	@$(environment) $(JOBS) -m dags.launch.database $(JOBS) -m spark_jobs rollback_publication $(if $(BATCH),--batch '$(BATCH)')
 
 lint: ## ruff over all code
 	@$(MAKE) setup

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -207,6 +207,17 @@ class Settings(BaseSettings):
     @classmethod
     def _from_working_folder(cls, folder: Path | None) -> Path | None:
         return folder if folder is None else folder.resolve()
+
+    @model_validator(mode="after")
+    def _executors_reach_everything(self) -> Settings:
+        missing = [name for name in ("lake", "database_dsn") if not getattr(self, name)]
+        if not self.spark.master.startswith("local") and missing:
+            named = " and ".join(f"MOSAIC_{name.upper()}" for name in missing)
+            raise ValueError(
+                f"spark.master {self.spark.master} needs {named}: its executors reach neither this machine's disk nor its "
+                "embedded PostgreSQL"
+            )
+        return self
 
     @classmethod
     def settings_customise_sources(

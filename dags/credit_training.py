@@ -1,7 +1,7 @@
 """# Credit training
 
 Cohorts up to the as-of date → sub-models, ensemble, calibration, lifetime hazard → challenger → written gates on a
-cohort that neither model has seen → champion, or a challenger with the reason why not.
+later cohort → champion, or a challenger with the reason why not.
 
 Weekly, and on demand: a market without a champion needs this DAG before its first night. It ingests first, as training
 reads silver; files that are there already change nothing.

@@ -1,7 +1,8 @@
 """# Market indicators
 
-Macro series out of files in the layouts of FRED-MD and the Bank of Korea (`MOSAIC_MACRO` names the folder), each value
-known from its publication on. Caps per risk group follow them; without the folder the caps are static.
+Macro series out of files in the layouts of FRED-MD and the Bank of Korea, each value known from its publication on.
+They lie in the folder that `MOSAIC_MACRO` names, else in the folder `macro` of the data folder. Caps per risk group
+follow them; without a folder the caps are static.
 """
 
 from airflow.sdk import DAG

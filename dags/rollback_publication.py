@@ -1,7 +1,7 @@
 """# Roll back a publication
 
-Moves the pointer of a product back to an earlier batch, which readers see at once, and records it. Choose the batch out
-of `publication.publication_log`.
+Moves the pointer of a product back to an earlier batch, which readers see at once, and records it. `make rollback` lists
+the batches to choose from, and so does this task's error for one that is not there.
 """
 
 from airflow.providers.standard.operators.bash import BashOperator

@@ -22,15 +22,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m spark_jobs", description=__doc__)
     parser.add_argument("job", choices=[*SPARK_JOBS, *PLAIN_JOBS])
     parser.add_argument("--as-of-date", type=date.fromisoformat, help="the day whose knowledge the job may use")
-    parser.add_argument("--batch", help="rollback_publication: the batch to go back to")
+    parser.add_argument("--batch", help="rollback_publication: the batch to go back to; without it the job lists them")
     parser.add_argument(
         "--training", action="store_true", help="open_night, ingest: for training, which needs no champion"
     )
     options = parser.parse_args(arguments)
-    if options.job == "rollback_publication":
-        if not options.batch:
-            parser.error("rollback_publication needs --batch")
-    elif not options.as_of_date:
+    if options.job != "rollback_publication" and not options.as_of_date:
         parser.error(f"{options.job} needs --as-of-date")
 
     settings = load_settings()

@@ -6,10 +6,10 @@ from conf.settings import Settings
 from spark_jobs.publication import rollback
 
 
-def run(settings: Settings, batch_id: str) -> None:
+def run(settings: Settings, batch_id: str | None) -> None:
     """Let readers read the batch again, until a later night is published.
 
-    Raises PublicationRefused, listing the batches that are there.
+    Raises PublicationRefused, listing the batches that are there, for one that is not, and for none.
     """
     before = rollback(settings, batch_id)
     print(f"readers read batch {batch_id} now (before: {before or 'nothing'})")

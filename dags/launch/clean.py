@@ -36,6 +36,18 @@ def stop_servers(settings: Settings) -> bool:
     return subprocess.run([JOBS_PYTHON, "-m", "spark_jobs.database_server", "stop"], env=environment).returncode == 0
 
 
+def remove(market: Settings) -> None:
+    """Remove a market's home; the passwords stay where its roles do, on a server of one's own."""
+    if not market.database_dsn:
+        shutil.rmtree(market.market)
+        return
+    for path in market.market.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path != market.secrets_file:
+            path.unlink()
+
+
 def main() -> int:
     """Exit code: 1 where something that runs could not be stopped; its state is left alone then."""
     parser = argparse.ArgumentParser(prog="make clean", description=__doc__)
@@ -50,8 +62,11 @@ def main() -> int:
         if not stop_servers(market):
             print(f"make clean: servers of the market {name} do not stop; nothing of it was removed", file=sys.stderr)
             return 1
-        shutil.rmtree(market.market)
+        remove(market)
         print(f"removed {market.market}")
+        remote = {"MOSAIC_DATABASE_DSN": market.database_dsn, "MOSAIC_LAKE": market.lake, "MOSAIC_MLFLOW_TRACKING_URI": market.mlflow_tracking_uri}
+        for name in (name for name, value in remote.items() if value):
+            print(f"left as it is: what {name} names")
     if not chosen:
         # Only what is ours: the home may be a folder that holds other things.
         for path in (*(settings.home / name for name in ("jars", "dist", "bench")), *settings.home.glob("postgresql-*")):

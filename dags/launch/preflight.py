@@ -5,6 +5,7 @@ Each thing that is missing is one line that says what to do; the exit code is 1 
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import re
@@ -61,6 +62,15 @@ def java_problem() -> str | None:
     return None
 
 
+def library_problem() -> str | None:
+    """Why LightGBM cannot be loaded, or None: its wheel takes OpenMP from the system."""
+    try:
+        ctypes.CDLL("libgomp.so.1")
+    except OSError:
+        return "no libgomp.so.1, which LightGBM needs: install it (Debian, Ubuntu: apt-get install libgomp1)"
+    return None
+
+
 def disk_problem() -> str | None:
     """Why the disk is too small, or None: set-up needs more than a later run."""
     is_set_up = all((ROOT / ".venv" / name / ".synced").exists() for name in ("jobs", "airflow"))
@@ -107,6 +117,8 @@ def port_problem(name: str) -> str | None:
     """Why a server cannot start on its port, or None."""
     if name == "postgres" and os.environ.get("MOSAIC_DATABASE_DSN"):
         return None
+    if name == "mlflow" and os.environ.get("MOSAIC_MLFLOW_TRACKING_URI", "").startswith("http"):
+        return None
     port = int(setting(f"ports__{name}"))
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -124,7 +136,7 @@ def port_problem(name: str) -> str | None:
 
 def problems(ports: list[str]) -> list[str]:
     """Everything that stands in the way, in the order of set-up."""
-    found = [java_problem(), disk_problem(), folder_problem("DATA"), folder_problem("MACRO"), *map(port_problem, ports)]
+    found = [java_problem(), library_problem(), disk_problem(), folder_problem("DATA"), folder_problem("MACRO"), *map(port_problem, ports)]
     return [problem for problem in found if problem]
 
 

@@ -30,8 +30,11 @@ def test_the_example_maps_three_files(spark, tmp_path):
         ),
         "loans": _bronze(
             spark, "loans_2024-03-01.csv",
-            ("contract", "client_no", "principal", "months", "rate", "applied", "started", "funded", "state"),
-            ("L1", "1", "5000", "36", "13.35", "2024-02-20", "2024-02-28", "5000", "R"),
+            ("contract", "client_no", "principal", "months", "rate", "applied", "started", "funded", "state", "ended"),
+            ("L1", "1", "5000", "36", "13.35", "2024-02-20", "2024-02-28", "5000", "R", ""),
+            ("L2", "1", "1000", "12", "9", "2022-01-10", "2022-01-20", "1000", "P", "2023-01-20"),
+            ("L3", "1", "800", "24", "15.1", "2021-05-02", "2021-05-09", "800", "D", "2022-03-01"),
+            ("L4", "1", "700", "12", "8", "2022-02-01", "2022-02-02", "700", "P", ""),  # paid, and nobody says when
         ),
         "payments": _bronze(
             spark, "payments_2024-03-28.csv",
@@ -46,8 +49,11 @@ def test_the_example_maps_three_files(spark, tmp_path):
     assert sorted(people[2]["broken_rules"]) == ["code:gender", "parse:birth_date", "parse:main_income"]
 
     loans = build_checked(source, LOAN, raw, {"borrower": borrowers})
-    loan = loans.first()
-    assert (loan["broken_rules"], loan["interest_rate"], loan["status"]) == ([], 0.1335, "current")
+    lent = {row["loan_id"]: row for row in loans.toLocalIterator()}
+    assert (lent["L1"]["broken_rules"], lent["L1"]["interest_rate"], lent["L1"]["status"]) == ([], 0.1335, "current")
+    assert (lent["L2"]["broken_rules"], lent["L2"]["status"], str(lent["L2"]["closed_on"])) == ([], "paid", "2023-01-20")
+    assert (lent["L3"]["broken_rules"], lent["L3"]["status"]) == ([], "charged_off")
+    assert lent["L4"]["broken_rules"] == ["closed_when_over"]
 
     payments = build_checked(source, REPAYMENT, raw, {"borrower": borrowers, "loan": loans})
     found = {row["loan_id"]: row for row in payments.toLocalIterator()}
