@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
+from datetime import date
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,6 +75,13 @@ def champion_version(settings: Settings) -> str:
             f"no champion model for market {settings.source}: run the DAG credit_training (make run trains first)"
         )
     return version
+
+
+def trained_on(settings: Settings, version: str) -> date:
+    """The training date of a version."""
+    client = _client(settings)
+    run = client.get_run(client.get_model_version(settings.model_name, version).run_id)
+    return date.fromisoformat(run.data.tags["trained_on"])
 
 
 def set_alias(settings: Settings, alias: str, version: str) -> None:

@@ -7,7 +7,7 @@ failed, or was killed, is simply run again. A row is known by file and number, s
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from functools import reduce
@@ -77,7 +77,7 @@ def _ingest(lake: Lake, source: Source, night: Night) -> None:
         list(pool.map(lake.create, (*SILVER, QUARANTINE)))
     take_back(lake)
     mapped_tables = [table for rank in RANKS for table in rank if table.name in source.tables]
-    mark_mapping(lake, landing.pending, night, {table.name: lake.version(table) for table in mapped_tables if landing.pending})
+    mark_mapping(lake, landing.pending, night, versions(lake, mapped_tables) if landing.pending else {})
     map_files(lake, source, landing.pending)
     ingest_orders(lake, source, as_of_date)
 
@@ -91,7 +91,13 @@ def _ingest(lake: Lake, source: Source, night: Night) -> None:
     checks = [Checked(table, more={"broken_share": share}) for table, share in shares.items()]
     check_tables(lake, [*checks, Checked(INVESTOR_ORDER)], as_of_date, night.batch_id)
     mark_mapped(lake, [*landing.pending, *(landed for landed, _ in orders)], night)
-    pin_silver_versions(settings, night, {table.name: lake.version(table) for table in SILVER})
+    pin_silver_versions(settings, night, versions(lake, SILVER))
+
+
+def versions(lake: Lake, tables: Sequence[Table]) -> dict[str, int]:
+    """The current Delta version of each table, by name."""
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+        return dict(zip((table.name for table in tables), pool.map(lake.version, tables), strict=True))
 
 
 def take_back(lake: Lake) -> None:

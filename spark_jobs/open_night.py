@@ -29,7 +29,7 @@ def run(settings: Settings, as_of_date: date, training: bool = False) -> None:
     # A publication never gives way to an older as-of date by itself, so that a mistyped year would stay for good.
     if as_of_date > today and settings.source != SIMULATED:
         raise FutureNight(f"{as_of_date} lies ahead, today is {today}: correct AS_OF= or the parameter as_of_date")
-    model_version = NO_MODEL if training else _champion_version(settings)
+    model_version = NO_MODEL if training else _champion_version(settings, as_of_date)
     files = landed_files(settings, source, as_of_date)
     day_ends = datetime.combine(as_of_date + timedelta(days=1), time.min, ZoneInfo(source.timezone))
     manifest = build_manifest(
@@ -39,8 +39,12 @@ def run(settings: Settings, as_of_date: date, training: bool = False) -> None:
     print(f"night {night.batch_id}: {len(files)} landed files, model version {model_version}")
 
 
-def _champion_version(settings: Settings) -> str:
+def _champion_version(settings: Settings, as_of_date: date) -> str:
     # Importing the registry takes seconds, and a night opened for training needs none.
-    from models.registry import champion_version
+    from models.registry import champion_version, trained_on
 
-    return champion_version(settings)
+    version = champion_version(settings)
+    learned = trained_on(settings, version)
+    if learned > as_of_date:
+        print(f"model version {version} was trained on {learned}: its scores of {as_of_date} know more than was known then")
+    return version

@@ -33,9 +33,9 @@ _PAGE_ROWS = 1000
 def load_order_files(settings: Settings, source: Source, files: list[tuple[Landed, Path]], as_of_date: date) -> None:
     """Insert the orders of CSV files into intake.investor_order; an order that is there stays as it is.
 
-    An order without a time counts as placed when its file landed. One whose time cannot be read, or without an id,
-    is refused at once; a line that is no whole row is refused by its place in the file. Read as a stream. Raises
-    LandingError for a file that cannot be read, or that is not the one the night was opened with.
+    An order without a time counts as placed when its file landed; one whose time cannot be read comes without, and is
+    refused for it. A line that is no whole row, or has no id, is refused by its place in the file. Read as a stream.
+    Raises LandingError for a file that cannot be read, or that is not the one the night was opened with.
     """
     for landed, path in files:
         if sha256_of(path) != landed.sha256:
@@ -56,14 +56,14 @@ def load_order_files(settings: Settings, source: Source, files: list[tuple[Lande
         new = {order_id for (order_id,) in inserted}
         refuse(settings, [
             (refusal.order_id, refusal.reasons) if refusal.order_id in new
-            else (refusal.place, [f"order {refusal.order_id or 'without an id'}", *refusal.reasons])
+            else (refusal.place, [*([f"order {refusal.order_id}"] if refusal.order_id else []), *refusal.reasons])
             for refusal in refusals
         ])
 
 
 @dataclass(frozen=True)
 class _Refusal:
-    """A row of an order file that is refused. order_id: null where the row is too broken to tell; place: file and row."""
+    """A row of an order file that is refused. order_id: null where the row has none that can be read; place: file and row."""
 
     order_id: str | None
     place: str
@@ -84,32 +84,33 @@ def _order_rows(
             next(rows, None)
         for number, fields in enumerate(filter(None, rows), 1):
             place = f"{landed.path}:{number}"
-            if len(fields) != len(names) or any("\0" in field for field in fields):
-                problem = "a NUL character" if len(fields) == len(names) else f"{len(fields)} fields instead of {len(names)}"
+            row = dict(zip(names, fields, strict=False))
+            order = {field: row.get(column, "").strip() or None for field, column in orders.columns.items()}
+            problem = (
+                f"{len(fields)} fields instead of {len(names)}" if len(fields) != len(names)
+                else "a NUL character" if any("\0" in field for field in fields)
+                else None if order["order_id"] else "no order id"
+            )
+            if problem:
                 refusals.append(_Refusal(None, place, [problem]))
                 continue
-            row = dict(zip(names, fields, strict=True))
-            order = {field: row[column].strip() or None for field, column in orders.columns.items()}
-            # An order that names itself by nothing is known by its place.
-            order_id = order["order_id"] or place
             placed_at, broken = _placed_at(order.get("placed_at"), landed_at)
-            reasons = [*broken, *([] if order["order_id"] else ["no order id"])]
-            if reasons:
-                refusals.append(_Refusal(order_id, place, reasons))
+            if broken:
+                refusals.append(_Refusal(order["order_id"], place, broken))
             yield (
-                order_id, order["investor_id"], order["amount"], order.get("currency"), order["target_return"], placed_at, "open",
+                order["order_id"], order["investor_id"], order["amount"], order.get("currency"), order["target_return"], placed_at, "open",
                 landed.path,
             )
 
 
-def _placed_at(text: str | None, landed_at: datetime) -> tuple[datetime, list[str]]:
-    """When an order was placed, and what is wrong with the text; a time without zone is in the source's zone."""
+def _placed_at(text: str | None, landed_at: datetime) -> tuple[datetime | None, list[str]]:
+    """When an order was placed, null with what is wrong with the text; a time without zone is in the source's zone."""
     if text is None:
         return landed_at, []
     try:
         placed = datetime.fromisoformat(text)
     except ValueError:
-        return landed_at, [f"placed_at {text} is not a time"]
+        return None, [f"placed_at {text} is not a time"]
     return (placed if placed.tzinfo else placed.replace(tzinfo=landed_at.tzinfo)), []
 
 

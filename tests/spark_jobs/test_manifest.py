@@ -134,7 +134,7 @@ def test_orders_of_a_front_end_count_and_those_of_files_do_not(empty_market):
 
 def test_open_night_writes_what_has_landed(empty_market, monkeypatch, capsys):
     monkeypatch.setattr(open_night, "landed_files", lambda settings, source, as_of_date: FILES)
-    monkeypatch.setattr(open_night, "_champion_version", lambda settings: "12")
+    monkeypatch.setattr(open_night, "_champion_version", lambda settings, as_of_date: "12")
     open_night.run(empty_market, LATER)
     night = current_night(empty_market, LATER)
     assert (night.model_version, dict(night.landed_files)) == ("12", FILES)

@@ -25,7 +25,7 @@ from conf.tables import BORROWER_SCORE, FEATURE_TABLES, GATE_RESULT, POPULATION,
 from models import credit_model
 from models.hazard import fit_hazard
 from models.registry import NoChampion, champion_version, find_version, load_hazard
-from spark_jobs import score, train_credit
+from spark_jobs import open_night, score, train_credit
 from spark_jobs.gates import GateFailed
 from spark_jobs.lake import Lake
 from spark_jobs.manifest import Night
@@ -94,6 +94,13 @@ def test_the_first_good_model_is_champion_and_an_equal_one_replaces_it(trained, 
     assert "against the champion's" in verdicts[1]
     assert champion_version(market) == "2"
     assert find_version(market, "challenger") is None
+
+
+def test_a_night_before_the_training_is_told_so(trained, market):
+    assert open_night._champion_version(market, TRAINED_ON) == "2"
+    assert open_night._champion_version(market, NIGHT) == "2"
+    (told,) = [line for line in trained if "know more than was known then" in line]
+    assert told == "model version 2 was trained on 2011-03-31: its scores of 2010-03-31 know more than was known then"
 
 
 def test_a_run_holds_parameters_metrics_versions_and_plots(trained, market, spark):
