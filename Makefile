@@ -1,12 +1,12 @@
 # MosaicLoan: `make help` lists the targets.
 #
 # Variables on the command line, each the same as an environment variable (see .env.example):
-#   SOURCE=lendingclub  DATA=folder  MACRO=folder  BORROWERS=20000  AS_OF=2011-06-30  SQL='select …'  BATCH=id
+#   SOURCE=lendingclub  DATA=folder  MACRO=folder  BORROWERS=20000  AS_OF=2011-06-30  JOB=score  SQL='select …'  BATCH=id
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup run test up psql rollback clean bench lint docs preflight
+.PHONY: help setup run test up job psql rollback clean bench lint docs preflight
 
 # What is in .env holds unless the environment or the command line of make says otherwise.
 define environment
@@ -32,17 +32,23 @@ help: ## list the targets
 setup: ## everything that the other targets need: uv, both environments, pinned jars
 	@$(MAKE) preflight
 	@$(MAKE) -s .venv/jobs/.synced .venv/airflow/.synced
+	@$(environment) $(JOBS) -m conf.source
 	@$(environment) PATH="$(CURDIR)/.venv/jobs/bin:$$PATH" $(JOBS) -m dags.launch.jars && $(JOBS) -m dags.launch.packages && $(JOBS) -m spark_jobs.class_archive
 
 run: ## raw files through Airflow to published scores and allocations; again: the next night
-	@$(MAKE) preflight PORTS='postgres airflow'
+	@$(MAKE) preflight NEEDS='data postgres airflow'
 	@$(MAKE) setup
 	@$(environment) exec $(AIRFLOW) -m dags.launch.run $(if $(AS_OF),--as-of-date '$(AS_OF)')
 
 up: ## Airflow's UI, MLflow's UI and the API until Ctrl-C
-	@$(MAKE) preflight PORTS='postgres airflow mlflow api'
+	@$(MAKE) preflight NEEDS='postgres airflow mlflow api'
 	@$(MAKE) setup
 	@$(environment) exec $(AIRFLOW) -m dags.launch.up
+
+job: ## one job by hand, beside Airflow: JOB=score AS_OF=2011-06-30; without JOB=, list them
+	@$(MAKE) preflight NEEDS='postgres'
+	@$(MAKE) setup
+	@$(environment) $(JOBS) -m dags.launch.database $(JOBS) -m spark_jobs $(if $(JOB),$(JOB) --as-of-date '$(AS_OF)',--help)
 
 test: ## every test, in the environment that it belongs to
 	@$(MAKE) setup
@@ -52,13 +58,13 @@ test: ## every test, in the environment that it belongs to
 	exit $$status
 
 psql: ## psql as mosaic_reader on the publication; with SQL='select …' prints CSV
-	@$(MAKE) preflight PORTS='postgres' >&2
+	@$(MAKE) preflight NEEDS='postgres' >&2
 	@$(MAKE) setup >&2
 	@$(environment) $(JOBS) -m dags.launch.database $(JOBS) -m spark_jobs.database_shell $(if $(value SQL),--sql "$$SQL")
 export SQL
 
 rollback: ## serve an earlier batch again: BATCH=<batch_id>; without it, list them
-	@$(MAKE) preflight PORTS='postgres'
+	@$(MAKE) preflight NEEDS='postgres'
 	@$(MAKE) setup
 	@$(environment) $(JOBS) -m dags.launch.database $(JOBS) -m spark_jobs rollback_publication $(if $(BATCH),--batch '$(BATCH)')
 
@@ -80,7 +86,7 @@ clean: ## stop what runs and remove all state; the environments stay
 
 preflight:
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or 3.12 that runs: install one (Debian, Ubuntu: apt-get install python3 python3-venv)" >&2; exit 1; }
-	@$(environment) "$(PYTHON)" dags/launch/preflight.py $(PORTS)
+	@$(environment) "$(PYTHON)" dags/launch/preflight.py $(NEEDS)
 
 .tools/bin/uv:
 	@echo "fetching uv into .tools"

@@ -9,21 +9,26 @@ from __future__ import annotations
 import os
 from datetime import date
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     YamlConfigSettingsSource,
 )
 
 ROOT = Path(__file__).resolve().parents[1]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class WrongSetting(ValueError):
+    """A setting is unknown or has no value that it can have; the message names it."""
 
 
 class _Section(BaseModel):
@@ -56,6 +61,7 @@ class Night(_Section):
 
     schedule: str
     landing_schedule: str
+    indicators_schedule: str
     training_schedule: str
     timezone: str
     first_as_of_date: date | None
@@ -74,13 +80,21 @@ class Gates(_Section):
 
 
 class Training(_Section):
-    """Training of the credit model: cohorts are month ends, oldest first: training, calibration, judging."""
+    """Training of the credit model: cohorts are month ends, oldest first: training, calibration, judging.
+
+    judged_on: later_months (three successive runs of cohorts), or all_months, for outcomes that take years to show: every
+    cohort serves all three. calibration_share and judging_share: of all parties, those that serve calibration and judging
+    alone, always the same ones: someone who stays for years, and defaults once, must not stand on two sides.
+    """
 
     seed: int
     folds: int
     training_cohorts: int
     calibration_cohorts: int
     judging_cohorts: int
+    judged_on: Literal["later_months", "all_months"]
+    calibration_share: Fraction
+    judging_share: Fraction
     cohort_step_months: int
     performing_every_months: int
     max_training_rows: int
@@ -274,11 +288,23 @@ class Settings(BaseSettings):
 def load_settings(**overrides: object) -> Settings:
     """Settings for this process.
 
-    Raises pydantic.ValidationError, naming the key, for an unknown key or a value of the wrong type.
+    Raises WrongSetting, in one line, for an unknown key or a value of the wrong type.
     """
     known = {f"MOSAIC_{name.upper()}" for name in Settings.model_fields}
     passwords = {f"MOSAIC_{role.upper()}_PASSWORD" for role in ("owner", "publisher", "reader", "intake", "airflow")}
     for name in os.environ:
         if name.startswith("MOSAIC_") and name.split("__")[0] not in known | passwords:
-            raise ValueError(f"unknown setting {name} in the environment; .env.example lists every setting")
-    return Settings(**overrides)
+            raise WrongSetting(f"unknown setting {name} in the environment; .env.example lists every setting")
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise WrongSetting("; ".join(map(_in_words, error.errors()))) from error
+    except SettingsError as error:
+        # A value that should be JSON, such as a list; the cause says where it ends to be.
+        raise WrongSetting(f"{error}: {error.__cause__}") from error
+
+
+def _in_words(fault: Any) -> str:
+    key = "__".join(map(str, fault["loc"])).upper()
+    said = fault["msg"].removeprefix("Value error, ")
+    return f"MOSAIC_{key}={fault['input']}: {said}" if key else said

@@ -7,6 +7,7 @@ file, the line and the key. Pure configuration: nothing is read here but the YAM
 from __future__ import annotations
 
 import re
+import sys
 from datetime import date
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -15,7 +16,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from conf.features import Block
-from conf.settings import ROOT
+from conf.settings import ROOT, WrongSetting, load_settings
 from conf.tables import SILVER, TABLES
 
 SOURCES = ROOT / "conf" / "sources"
@@ -366,3 +367,11 @@ def _located(path: Path, lines: dict[tuple[str | int, ...], int], fault: dict) -
     while place and place not in lines:
         place = place[:-1]
     return f"{path}:{lines.get(place, 1)}: " + (message if message.startswith(shown) else f"{shown}: {message}")
+
+
+if __name__ == "__main__":
+    # The chosen market's settings and mapping, read before anything starts; what is wrong with them is one line each.
+    try:
+        load_source(load_settings().source)
+    except (WrongSetting, SourceError) as problem:
+        sys.exit("\n".join(f"make: {line}" for line in str(problem).splitlines()))

@@ -8,19 +8,21 @@ from typing import Any
 import pendulum
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.providers.standard.operators.bash import BashOperator
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.providers.standard.operators.python import PythonOperator
-from airflow.providers.standard.sensors.python import PythonSensor
 from airflow.sdk import (
     Asset,
     BaseOperator,
+    BaseSensorOperator,
     CronTriggerTimetable,
     Param,
     RetryDecision,
     RetryPolicy,
     TriggerRule,
 )
+from airflow.sdk.exceptions import AirflowException, AirflowSensorTimeout
 
-from conf.settings import ROOT, Settings, load_settings
+from conf.settings import ROOT, load_settings
 from conf.source import load_source
 from conf.spark import JOBS_PYTHON, is_local, packages_zip, spark_conf, spark_environment
 from conf.tables import Table
@@ -35,7 +37,7 @@ AS_OF_DATE = "{{ as_of_date(params, dag_run) }}"
 # Errors that are the same at the next attempt: a person has to look at the data, the mapping or the registry.
 LASTING_ERRORS = (
     "GateFailed", "SourceError", "MappingError", "LandingError", "WrongColumns", "MissingTable", "NoChampion", "NoOpenNight",
-    "FutureNight", "NoPassword", "ValidationError", "ModuleNotFoundError", "TooFewDefaults", "TooFewCohorts", "NoCohort",
+    "FutureNight", "BeforeTheMarket", "NoPassword", "WrongSetting", "ModuleNotFoundError", "TooFewDefaults", "TooFewCohorts", "NoCohort",
     "NoHistory", "TooManyRows", "PublicationRefused",
 )
 
@@ -139,9 +141,21 @@ def submit_job(job: str, doc_md: str, outlets: tuple[Asset, ...] = (), *options:
     )
 
 
-def run_job(job: str, doc_md: str, *options: str, outlets: tuple[Asset, ...] = (), **arguments: Any) -> BashOperator:
+class JobOperator(BashOperator):
+    """Runs a job that needs no JVM; where it fails, the error is what the job said last: its own error's name and words."""
+
+    def execute(self, context: Any) -> str:
+        """The job's last line; raises AirflowException with that line."""
+        command = ["bash", "-c", self.bash_command]
+        result = self.subprocess_hook.run_command(command, env=self.get_env(context), cwd=self.cwd)
+        if result.exit_code:
+            raise AirflowException(f"{result.output} (exit code {result.exit_code})")
+        return result.output
+
+
+def run_job(job: str, doc_md: str, *options: str, outlets: tuple[Asset, ...] = (), **arguments: Any) -> JobOperator:
     """The task that runs one job that needs no Spark session, without starting a JVM."""
-    return BashOperator(
+    return JobOperator(
         task_id=job,
         doc_md=doc_md,
         bash_command=" ".join([JOBS_PYTHON, "-m", "spark_jobs", job, "--as-of-date", AS_OF_DATE, *options]),
@@ -151,28 +165,46 @@ def run_job(job: str, doc_md: str, *options: str, outlets: tuple[Asset, ...] = (
     )
 
 
-def await_files() -> PythonSensor:
-    """The task that waits for the source's files of the as-of date and, in the end, fails with their names."""
-    settings = load_settings()
-    return PythonSensor(
+class LandedFilesSensor(BaseSensorOperator):
+    """Waits for the files that the source's mapping calls required or daily; in the end fails with their names."""
+
+    template_fields = ("as_of_date",)
+
+    def __init__(self, *, as_of_date: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.as_of_date = as_of_date
+
+    def poke(self, context: Any) -> bool:
+        """Whether every awaited file is there; says which are not."""
+        missing = self._missing()
+        for name in missing:
+            print(f"still missing: {name}")
+        return not missing
+
+    def execute(self, context: Any) -> Any:
+        """Waits; raises AirflowSensorTimeout that names the files, their folder and how long they were awaited."""
+        try:
+            return super().execute(context)
+        except AirflowSensorTimeout:
+            late = "; ".join(self._missing()) or "landed just now: run the night again"
+            raise AirflowSensorTimeout(f"late files, awaited for {self.timeout / 60:.0f} minutes: {late}") from None
+
+    def _missing(self) -> list[str]:
+        settings = load_settings()
+        return missing_files(load_source(settings.source), settings.data_folder, date.fromisoformat(self.as_of_date))
+
+
+def await_files() -> LandedFilesSensor:
+    """The task that waits for the source's files of the as-of date."""
+    return LandedFilesSensor(
         task_id="await_files",
-        doc_md="Waits for the files that the source's mapping calls required or daily; a late one fails by its name.",
-        python_callable=files_have_landed,
-        op_kwargs={"as_of_date": AS_OF_DATE},
+        doc_md=LandedFilesSensor.__doc__,
+        as_of_date=AS_OF_DATE,
         mode="reschedule",
         poke_interval=60,
-        timeout=settings.night.file_wait_minutes * 60,
+        timeout=load_settings().night.file_wait_minutes * 60,
         retries=0,
     )
-
-
-def files_have_landed(as_of_date: str) -> bool:
-    """Whether every awaited file is there; says which are not."""
-    settings: Settings = load_settings()
-    missing = missing_files(load_source(settings.source), settings.data_folder, date.fromisoformat(as_of_date))
-    for name in missing:
-        print(f"still missing in {settings.data_folder}: {name}")
-    return not missing
 
 
 def gate(task_id: str, job: str, tables: tuple[Table, ...], work: Work = "night") -> PythonOperator:
@@ -193,8 +225,14 @@ def gate(task_id: str, job: str, tables: tuple[Table, ...], work: Work = "night"
 
 
 def chain_gated(*steps: BaseOperator | tuple[BaseOperator, PythonOperator]) -> None:
-    """Steps one after the other; a step is a task, or a job with its gate, both of which must let the next one start."""
+    """Steps one after the other; a step is a task, or a job with its gate, both of which must let the next one start.
+
+    Airflow judges a run by its last task alone. A gate that runs after a failed job too must not be it: a last step with a
+    gate is followed by a task that only comes when both have succeeded.
+    """
     before: tuple[BaseOperator, ...] = ()
+    if isinstance(steps[-1], tuple):
+        steps = (*steps, EmptyOperator(task_id="passed", doc_md="Comes when the last job and its gate have both succeeded."))
     for step in steps:
         tasks = step if isinstance(step, tuple) else (step,)
         for task in before:

@@ -15,7 +15,7 @@ settings = load_settings()
 
 with DAG(
     "market_indicators",
-    schedule=by_clock(settings.night.landing_schedule),
+    schedule=by_clock(settings.night.indicators_schedule),
     doc_md=__doc__,
     tags=["landing", settings.source],
     **dag_defaults("market-data"),

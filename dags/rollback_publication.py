@@ -4,12 +4,11 @@ Moves the pointer of a product back to an earlier batch, which readers see at on
 the batches to choose from, and so does this task's error for one that is not there.
 """
 
-from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG, Param
 
 from conf.settings import ROOT, load_settings
 from conf.spark import JOBS_PYTHON
-from dags.job_tasks import dag_defaults, publication
+from dags.job_tasks import JobOperator, dag_defaults, publication
 
 settings = load_settings()
 batch = Param(type="string", minLength=1, description="The batch_id to serve again.")
@@ -21,7 +20,7 @@ with DAG(
     tags=["publication", settings.source],
     **(dag_defaults("credit-platform") | {"params": {"batch": batch}}),
 ):
-    BashOperator(
+    JobOperator(
         task_id="rollback_publication",
         doc_md="Moves the pointer; refuses a batch that is not there.",
         # By the environment, not in the command: a parameter is text that somebody typed.

@@ -24,6 +24,8 @@ from conf.tables import Table
 from expectations.measures import Bound, measures
 
 SITE = "reports"
+# The index lists so many of the newest results, some weeks of nights; the pages of all others stay where they are.
+INDEX_RESULTS = 500
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,9 @@ def _context(reports: Path):
             "class_name": "SiteBuilder",
             "show_how_to_buttons": False,
             "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(reports / "data_docs")},
-            "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+            "site_index_builder": {"class_name": "DefaultSiteIndexBuilder", "validation_results_limit": INDEX_RESULTS},
+            # The limit is the index's alone: the page of a past day that is judged again is made like any other.
+            "site_section_builders": {"validations": {"validation_results_limit": None}},
         }
         sites = context.variables.data_docs_sites or {}
         if SITE not in sites:

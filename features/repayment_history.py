@@ -1,9 +1,11 @@
 """Loans and their monthly repayments over time, rebuilt where a source tells only how each loan ended.
 
 The input says when a loan was issued, its instalment, the month and amount of its last payment, all that was ever
-paid, and how it ended. What is unknown is placed as late as it can be, so that no row tells anything early:
-payments are made on the last day of their month, level instalments run from the first month, and whatever the
-totals show beyond them or short of them stands at the end.
+paid, and how it ended. What is unknown is placed as late as it can be, so that no row tells anything early: a loan is
+issued and payments are made on the last day of their month, level instalments run from the first month, and whatever the
+totals show beyond them or short of them is told when the loan is over. An instalment that was missed and made up for
+leaves no trace in totals; so what is missed for good must not be told earlier than a lender would write it down as late,
+30 days past due, and whoever learns from such rows should know that all of them end in a default.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 # Days past due at which an unpaid instalment is told.
-_DAYS_TOLD = (0, 30, 60, 90)
+_DAYS_TOLD = (30, 60, 90)
 # Totals miss whole instalments by up to this share of one, from rounding in the source.
 _ROUNDING_SHARE = 0.1
 
@@ -33,7 +35,8 @@ def build_loan_statuses(loans: DataFrame, charge_off_days: int = 150) -> DataFra
 
     Reads the columns of silver.loan that do not change, with issued_on (first day of the issue month), funded_on_issue
     (the amount that was funded), outcome (paid, charged_off, current) and last_paid_on (null: nothing was ever paid).
-    The listing is known from the last day of the month before, and nothing is funded then.
+    The listing is known from the last day of the month before, and nothing is funded then. A loan that is over on the day
+    of its issue has no row of its running.
     """
     closed_on = closing_day(F.col("outcome"), F.col("issued_on"), F.col("last_paid_on"), charge_off_days)
     nothing = F.lit(None).cast("date")
@@ -45,10 +48,10 @@ def build_loan_statuses(loans: DataFrame, charge_off_days: int = 150) -> DataFra
             funded.cast("decimal(18,2)").alias("funded_amount"), closed.alias("closed_on"),
         )
 
-    issued, funded = F.col("issued_on"), F.col("funded_on_issue")
+    issued, funded = F.last_day("issued_on"), F.col("funded_on_issue")
     statuses = F.array(
         told(F.lit("listed"), listed_on, nothing, F.lit(0), nothing),
-        told(F.lit("current"), issued, issued, funded, nothing),
+        F.when(closed_on.isNull() | (closed_on > issued), told(F.lit("current"), issued, issued, funded, nothing)),
         F.when(closed_on.isNotNull(), told(F.col("outcome"), closed_on, issued, funded, closed_on)),
     )
     return (
@@ -63,11 +66,12 @@ def build_repayments(loans: DataFrame, charge_off_days: int = 150) -> DataFrame:
     """One row per loan, instalment and telling (see silver.repayment), from one row per loan.
 
     Reads loan_id, borrower_id, issued_on, last_paid_on, installment, last_paid_amount, total_paid, recoveries, outcome.
-    Month k after the issue month is instalment k. Level instalments are paid from the first month on, as many as the
-    total holds; the last payment stands in its own month with all that is left of the total; months in between tell
-    nothing, since nobody knows whether they were late or paid ahead. After the last payment of a charged-off loan
-    every instalment stays unpaid, told at 0, 30, 60 and 90 days, and recoveries stand in the first of them on the day
-    of the charge-off. The paid amounts of a loan add up to total_paid, to the cent.
+    Month k after the issue month is instalment k, due on the last day of that month. Level instalments are paid from the
+    first month on, as many as the total holds; the last payment stands in its own month; months in between tell nothing,
+    since nobody knows whether they were late or paid ahead. The last payment of a charged-off loan is told as one more
+    level instalment, since what is left of the total says how the loan ends, and again on the day of the charge-off, with
+    that amount. After it every instalment stays unpaid, told at 30, 60 and 90 days, and recoveries stand in the first of
+    them on the day of the charge-off. What was told last of a loan's instalments adds up to total_paid, to the cent.
     A loan without any instalment yet has no row.
     """
     # A loan that pays within its issue month pays ahead of its first instalment.
@@ -126,8 +130,13 @@ def _tellings() -> Column:
         (number == F.col("last_month") + 1) & (F.col("recoveries") > 0),
         told(closed, closed, F.col("recoveries"), F.datediff(closed, due)),
     )
+    is_lost = F.col("outcome") == "charged_off"
+    last = F.array(
+        told(last_day, last_day, F.when(is_lost, F.col("installment")).otherwise(F.col("last_payment")), F.lit(0)),
+        F.when(is_lost, told(closed, last_day, F.col("last_payment"), F.lit(0))),
+    )
     return (
         F.when(number <= F.col("level_months"), F.array(told(due, due, F.col("installment"), F.lit(0))))
-        .when(number == F.col("last_month"), F.array(told(last_day, last_day, F.col("last_payment"), F.lit(0))))
+        .when(number == F.col("last_month"), F.array_compact(last))
         .otherwise(F.array_compact(F.array(*unpaid, recovered)))
     )

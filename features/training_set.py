@@ -13,7 +13,7 @@ from conf.settings import Training
 from conf.source import Source
 from conf.tables import TRAINING_SET
 from features.blocks import with_features
-from features.labels import build_incidence, with_exposure_weight, with_live_obligation, with_outcome
+from features.labels import build_incidence, with_live_obligation, with_outcome, with_watched_share
 from features.point_in_time import SPINE_KEY, narrowed, with_known_until
 from features.population import (
     build_applications,
@@ -85,13 +85,17 @@ def build_spine(loan: DataFrame, months: list[date], training: Training) -> Data
     return spine.withColumn("cohort_month", cohort_month(months))
 
 
+def group_share(salt: str) -> Column:
+    """A number from 0 to below 1 for each identity group, evenly spread: the same on every machine, another for each salt."""
+    return F.pmod(F.xxhash64(F.lit(salt), "identity_group_id"), F.lit(HASH_SHARES)) / F.lit(float(HASH_SHARES))
+
+
 def with_sampled_groups(spine: DataFrame, max_rows: int, seed: int) -> DataFrame:
     """The rows of so many whole identity groups that about max_rows remain; the same groups on every machine."""
-    share = F.pmod(F.xxhash64(F.lit(seed), "identity_group_id"), F.lit(HASH_SHARES)) / F.lit(float(HASH_SHARES))
     total = spine.agg(F.count("*").alias("spine_rows"))
     return (
         spine.crossJoin(F.broadcast(total))
-        .where(share * F.col("spine_rows") < F.lit(float(max_rows)))
+        .where(group_share(f"sample {seed}") * F.col("spine_rows") < F.lit(float(max_rows)))
         .drop("spine_rows")
     )
 
@@ -120,12 +124,13 @@ def build_training_set(
     labelled = with_live_obligation(spine, loan, as_of_date, horizon_months)
     labelled = with_outcome(labelled, as_of_date, horizon_months).drop("default_events")
     if horizon_months is None:
-        term = loan.groupBy("loan_id").agg(F.max_by("term_months", "known_from").alias("term_months"))
-        labelled = with_exposure_weight(
-            labelled.join(term, on="loan_id", how="inner"), build_incidence(loan, events, as_of_date), as_of_date
-        ).drop("term_months")
+        newest = F.max_by(F.struct("term_months", "originated_on"), "known_from").alias("newest")
+        terms = loan.groupBy("loan_id").agg(newest).select("loan_id", "newest.*")
+        labelled = with_watched_share(
+            labelled.join(terms, on="loan_id", how="inner"), build_incidence(loan, events, as_of_date), as_of_date
+        ).drop("term_months", "originated_on")
     else:
-        labelled = labelled.withColumn("label_weight", F.lit(1.0))
+        labelled = labelled.withColumn("watched_share", F.lit(1.0))
     # Kept while the caller's session lives: the ground of a join with each silver table, and of the sample's size.
     sampled = with_sampled_groups(labelled.persist(), training.max_training_rows, training.seed)
     features = with_features(sampled, narrowed(known, first_day, months[-1]), source.account_month_lag_days)

@@ -196,7 +196,6 @@ def _allocate_currency(currency: str, orders: np.ndarray, offered: np.ndarray, r
     rules, listings = results.rules, results.listings
     note = rules.note[currency]
     amount = results.orders.amount[orders]
-    limits = _order_limits(amount, note, results.orders.target_return[orders], rules)
     words = _Words(currency, note, rules)
 
     notes = listings.remaining[offered] // note
@@ -214,6 +213,7 @@ def _allocate_currency(currency: str, orders: np.ndarray, offered: np.ndarray, r
         group=np.unique(listings.identity_group_id[offered].astype(str), return_inverse=True)[1],
         risk_group=listings.risk_group[offered].astype(np.int64),
     )
+    limits = _order_limits(amount, note, results.orders.target_return[orders], rules, int(notes.sum()))
     large_enough = (limits.notes > 0) & (limits.group_cap > 0)
     for position in np.flatnonzero(~large_enough):
         order = orders[position]
@@ -234,15 +234,16 @@ def _allocate_currency(currency: str, orders: np.ndarray, offered: np.ndarray, r
             results.status[order], results.binding[order], results.message[order] = status, binding, message
 
 
-def _order_limits(amount: np.ndarray, note: int, target: np.ndarray, rules: Rules) -> OrderLimits:
-    """Whole notes that each order may hold, in all, per identity group and per risk group."""
+def _order_limits(amount: np.ndarray, note: int, target: np.ndarray, rules: Rules, offered: int) -> OrderLimits:
+    """Whole notes that each order may hold, in all, per identity group and per risk group; offered: notes for sale tonight."""
 
     def capped(share: float) -> np.ndarray:
         # A share of an amount that is a whole number of notes must not lose one to binary fractions.
         return np.floor(share * amount / note + 1e-9).astype(np.int64)
 
     return OrderLimits(
-        notes=(amount // note).astype(np.int64),
+        # No order counts for more than there is: an absurd amount must not take every listing from all others.
+        notes=np.minimum(amount // note, offered).astype(np.int64),
         group_cap=capped(rules.identity_group_cap),
         risk_caps=np.stack([capped(cap) for cap in rules.risk_group_caps], axis=1),
         target_return=target.astype(float),
@@ -423,8 +424,9 @@ class _Explanation:
     @cached_property
     def volume_binds(self) -> str:
         """What keeps the tier from investing more."""
-        if self.tier.solution.notes.sum() > self.tier.problem.notes * (1 - 1e-6):
-            return "whole_notes"
+        placed, problem = self.tier.solution.notes.sum() * (1 + 1e-6), self.tier.problem
+        if placed > problem.notes:
+            return "listing_remaining" if placed > problem.available.sum() else "whole_notes"
         return volume_constraint(self.tier.problem)
 
     @cached_property
@@ -449,7 +451,8 @@ class _Explanation:
             why = f"in whole notes of {self.words.money(self.words.note)} this is the nearest to the target of {target:.2%}"
             return BELOW_TARGET, "whole_notes", f"{held}; {why}.{rest}"
         binds = "expected_return" if self.highest_return < target else self.return_binds
-        why = f"{self.words.limit(binds, target)}, {max(best, net_return):.2%} is the most tonight"
+        so_much = " for so much money" if left >= self.words.note else ""
+        why = f"{self.words.limit(binds, target)}, {max(best, net_return):.2%} is the most tonight{so_much}"
         return BELOW_TARGET, binds, f"{why[0].upper()}{why[1:]}: {held}; the target is {target:.2%}.{rest}"
 
 

@@ -49,20 +49,26 @@ def _log_probabilities(log_odds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def fit_calibrator(
     log_odds: np.ndarray,
     is_default: np.ndarray,
-    weight: np.ndarray,
+    watched: np.ndarray,
     basis: Literal["calibration_cohort", "out_of_fold"],
 ) -> Calibrator:
-    """The calibrator of greatest weighted likelihood; all arrays have shape (rows,).
+    """The calibrator of greatest likelihood; all arrays have shape (rows,).
 
-    One pseudo-row of penalty holds the slopes near 1, so that few defaults cannot turn them round.
+    watched: the share of a row's risk that had been watched (features.labels). A default had been seen with probability
+    watched x p, so a row without one says 1 - watched x p: less than 1 - p, but not watched rows' worth of it, which would
+    hold probabilities down where they are high. One pseudo-row of penalty holds the slopes near 1, so that few defaults
+    cannot turn them round.
     """
     log_prob, log_rest = _log_probabilities(log_odds)
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         low, high, intercept = parameters
         scores = low * log_prob - high * log_rest + intercept
-        error = weight * (expit(scores) - is_default)
-        value = weight @ (np.logaddexp(0, scores) - is_default * scores) + 0.5 * ((low - 1) ** 2 + (high - 1) ** 2)
+        prob = expit(scores)
+        unseen = np.maximum(1 - watched * prob, 1e-300)
+        error = np.where(is_default > 0.5, prob - 1, watched * prob * (1 - prob) / unseen)
+        lost = np.where(is_default > 0.5, np.logaddexp(0, -scores), -np.log(unseen))
+        value = lost.sum() + 0.5 * ((low - 1) ** 2 + (high - 1) ** 2)
         return value, np.array([error @ log_prob + (low - 1), -(error @ log_rest) + (high - 1), error.sum()])
 
     found = minimize(

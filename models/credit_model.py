@@ -49,6 +49,7 @@ from models.sub_models import (
     out_of_fold,
     place_for_training,
     with_inputs,
+    with_label_weight,
     with_log_odds,
 )
 
@@ -252,7 +253,7 @@ def _load_native(spark: SparkSession, kind: type, folder: Path, staging: str | N
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """What training showed. AUCs are out of fold, weighted; groups: weighted rows and defaults per risk group."""
+    """What training showed. AUCs are out of fold; groups: rows, as far as watched, and defaults per risk group."""
 
     rows: int
     defaults: int
@@ -274,17 +275,16 @@ def fit_credit_model(
     serve are fitted again on all training rows. Calibration is on the calibration cohort where it has min_defaults
     defaults, else on out-of-fold outputs. Raises TooFewDefaults where the training rows have fewer than min_defaults.
     """
-    # A row that was not watched at all has weight 0 and nothing to tell.
-    watched = training_rows.where(F.col("label_weight") > 0)
-    totals = watched.agg(F.count("*").alias("rows"), F.count_if("is_default").alias("defaults")).first()
+    counted = with_label_weight(training_rows)
+    totals = counted.agg(F.count("*").alias("rows"), F.count_if("is_default").alias("defaults")).first()
     rows, defaults = totals["rows"], totals["defaults"]
     if defaults < training.min_defaults:
         raise TooFewDefaults(
             f"the training cohorts of {origin.source} hold {defaults} defaults among {rows} rows, training.min_defaults "
             f"is {training.min_defaults}: nothing was trained; more training_cohorts or a later date give more outcomes"
         )
-    preparation = fit_preparation(watched, FEATURES, KEYS, rows)
-    placed = place_for_training(watched.withColumn("fold", fold(training.folds, training.seed)), rows)
+    preparation = fit_preparation(counted, FEATURES, KEYS, rows)
+    placed = place_for_training(counted.withColumn("fold", fold(training.folds, training.seed)), rows)
     # The sub-models' inputs are made once, and kept for all folds.
     prepared = with_inputs(placed, preparation).persist(StorageLevel.MEMORY_AND_DISK)
 
@@ -293,7 +293,7 @@ def fit_credit_model(
 
     context = preparation.known(feature.name for feature in FEATURES if feature.shared)
     outputs = out_of_fold(prepared, training.folds, scoring_of).select(
-        *KEYS, "fold", "is_default", "label_weight", *LOG_ODDS, *context
+        *KEYS, "fold", "is_default", "watched_share", *LOG_ODDS, *context
     )
     ensemble_rows, risk_groups, groups = _fit_groups(outputs, preparation, rows, training.seed)
     sub_models = fit_sub_models(prepared, preparation, training)
@@ -304,7 +304,7 @@ def fit_credit_model(
         auc_weight=training.auc_weight, seed=training.seed % 2**31,
     )
     held_out = ensemble.held_out_log_odds(ensemble_rows, training.folds)
-    by_fold = fit_calibrator(held_out, ensemble_rows.is_default, ensemble_rows.weight, "out_of_fold")
+    by_fold = fit_calibrator(held_out, ensemble_rows.is_default, ensemble_rows.watched, "out_of_fold")
     model = CreditModel(
         origin, tuple(feature.name for feature in FEATURES), preparation, sub_models,
         Scorer(risk_groups, ensemble, by_fold), hazard,
@@ -330,38 +330,37 @@ def _fit_groups(
 
     columns = (
         _with_struct(sample, preparation, context, "centre int", group)
-        .select(*KEYS, "fold", "centre", F.col("is_default").cast("double").alias("is_default"), "label_weight", *LOG_ODDS)
+        .select(*KEYS, "fold", "centre", F.col("is_default").cast("double").alias("is_default"), "watched_share", *LOG_ODDS)
         .toPandas()
         .sort_values(list(KEYS), ignore_index=True)
     )
     sample.unpersist()
-    centre, weight = columns["centre"].to_numpy() - 1, columns["label_weight"].to_numpy()
+    centre, watched = columns["centre"].to_numpy() - 1, columns["watched_share"].to_numpy()
     is_default, folds = columns["is_default"].to_numpy(), columns["fold"].to_numpy()
     groups, place = ordered_groups(
         context, mean, scale, centres,
-        np.bincount(centre, weight * is_default, len(centres)), np.bincount(centre, weight, len(centres)),
+        np.bincount(centre, is_default, len(centres)), np.bincount(centre, watched, len(centres)),
     )
-    group_log_odds = out_of_fold_group_log_odds(place[centre] + 1, folds, is_default, weight, len(centres))
+    group_log_odds = out_of_fold_group_log_odds(place[centre] + 1, folds, is_default, watched, len(centres))
     inputs = np.column_stack([columns[list(LOG_ODDS)].to_numpy(), group_log_odds])
-    table = pd.DataFrame({"risk_group": place[centre] + 1, "rows": weight, "defaults": weight * is_default})
+    table = pd.DataFrame({"risk_group": place[centre] + 1, "rows": watched, "defaults": is_default})
     table = table.groupby("risk_group", as_index=False).sum()
-    return StackedRows(inputs, is_default, weight, folds), groups, table
+    return StackedRows(inputs, is_default, watched, folds), groups, table
 
 
 def _calibrated(model: CreditModel, calibration_rows: DataFrame, min_defaults: int) -> CreditModel:
     """The model calibrated on the later cohort where that has enough defaults; else as it is, on out-of-fold outputs."""
-    watched = calibration_rows.where(F.col("label_weight") > 0)
-    totals = watched.agg(F.count("*").alias("rows"), F.count_if("is_default").alias("defaults")).first()
+    totals = calibration_rows.agg(F.count("*").alias("rows"), F.count_if("is_default").alias("defaults")).first()
     if totals["defaults"] < min_defaults:
         return model
     outputs = (
-        model.raw_log_odds(watched.where(hash_share(KEYS, totals["rows"], MAX_ROWS)))
-        .select(*KEYS, "raw_log_odds", F.col("is_default").cast("double").alias("is_default"), "label_weight")
+        model.raw_log_odds(calibration_rows.where(hash_share(KEYS, totals["rows"], MAX_ROWS)))
+        .select(*KEYS, "raw_log_odds", F.col("is_default").cast("double").alias("is_default"), "watched_share")
         .toPandas()
         .sort_values(list(KEYS))
     )
     calibrator = fit_calibrator(
-        *(outputs[name].to_numpy() for name in ("raw_log_odds", "is_default", "label_weight")), "calibration_cohort"
+        *(outputs[name].to_numpy() for name in ("raw_log_odds", "is_default", "watched_share")), "calibration_cohort"
     )
     scorer = Scorer(model.scorer.risk_groups, model.scorer.ensemble, calibrator)
     return CreditModel(model.origin, model.features, model.preparation, model.sub_models, scorer, model.hazard)
@@ -369,4 +368,4 @@ def _calibrated(model: CreditModel, calibration_rows: DataFrame, min_defaults: i
 
 def _out_of_fold_auc(rows: StackedRows, held_out: np.ndarray) -> Mapping[str, float]:
     columns = dict(zip((*SUB_MODELS, "risk_group"), rows.inputs.T, strict=True)) | {"ensemble": held_out}
-    return {name: auc(column, rows.is_default, rows.weight) for name, column in columns.items()}
+    return {name: auc(column, rows.is_default, rows.watched) for name, column in columns.items()}

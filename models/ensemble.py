@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from models.metrics import label_weight
+
 INPUTS = ("timeseries_log_odds", "behavior_log_odds", "record_log_odds", "group_log_odds")
 HIDDEN = (32, 16)
 # Training is on the driver, from four columns: 500,000 rows are 16 MB, and say all that 700 weights can learn.
@@ -31,12 +33,17 @@ MARGIN, POWER = 0.3, 2
 @dataclass(frozen=True)
 class StackedRows:
     """What the ensemble learns from: out-of-fold inputs (rows, 4) in the order of INPUTS, and, each of shape (rows,),
-    the outcome (0 or 1), the weight and the fold."""
+    the outcome (0 or 1), the share of its risk that had been watched and the fold."""
 
     inputs: np.ndarray
     is_default: np.ndarray
-    weight: np.ndarray
+    watched: np.ndarray
     fold: np.ndarray
+
+    @property
+    def weight(self) -> np.ndarray:
+        """What each row counts as an example."""
+        return label_weight(self.is_default, self.watched)
 
 
 @dataclass(frozen=True)

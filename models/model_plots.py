@@ -23,25 +23,25 @@ def _figure(title: str, x: str, y: str) -> tuple[Figure, object]:
     return figure, axes
 
 
-def roc_plot(scores: dict[str, np.ndarray], is_default: np.ndarray, weight: np.ndarray) -> Figure:
+def roc_plot(scores: dict[str, np.ndarray], is_default: np.ndarray, watched: np.ndarray) -> Figure:
     """ROC curves of the ensemble (the last of scores) and the sub-models, on the judging cohort."""
     figure, axes = _figure("Judging cohort: ROC", "non-defaults above the threshold", "defaults above the threshold")
     *others, ensemble = scores
     for name in [*others, ensemble]:
-        false_rate, true_rate = roc_curve(scores[name], is_default, weight)
+        false_rate, true_rate = roc_curve(scores[name], is_default, watched)
         strong = name == ensemble
         axes.plot(
             false_rate, true_rate, linewidth=2.2 if strong else 1.0, color=ACCENT if strong else None,
-            alpha=1.0 if strong else 0.7, label=f"{name} (AUC {auc(scores[name], is_default, weight):.3f})",
+            alpha=1.0 if strong else 0.7, label=f"{name} (AUC {auc(scores[name], is_default, watched):.3f})",
         )
     axes.plot([0, 1], [0, 1], color=PALE, linewidth=0.8, linestyle="--")
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     return figure
 
 
-def calibration_plot(prob: np.ndarray, is_default: np.ndarray, weight: np.ndarray) -> Figure:
+def calibration_plot(prob: np.ndarray, is_default: np.ndarray, watched: np.ndarray) -> Figure:
     """Default rate against mean probability in ten bins of the judging cohort."""
-    predicted, observed, _ = calibration_table(prob, is_default, weight).T
+    predicted, observed, _ = calibration_table(prob, is_default, watched).T
     figure, axes = _figure("Judging cohort: calibration", "mean probability of default", "default rate")
     top = 1.05 * max(predicted.max(), observed.max(), 1e-3)
     axes.plot([0, top], [0, top], color=PALE, linewidth=0.8, linestyle="--")

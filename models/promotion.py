@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 from conf.settings import Training
 
@@ -72,6 +73,15 @@ def promotion_rules(
             else RuleResult("not_below_champion", False, f"{too_few}: too few to compare with the champion")
         )
     return rules
+
+
+def not_older(trained_on: date, champion_trained_on: date) -> RuleResult:
+    """The rule that a training of a past day does not take over from a champion that knows more."""
+    return RuleResult(
+        "not_older_than_champion",
+        trained_on >= champion_trained_on,
+        f"trained on what was known on {trained_on}, the champion on {champion_trained_on}: an older one never takes over",
+    )
 
 
 def _minimum_auc(auc: float, basis: str, limit: float) -> RuleResult:

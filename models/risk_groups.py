@@ -105,10 +105,10 @@ def fit_centres(
 def rate_log_odds(defaults: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Log-odds of each group's default rate, held towards the overall rate; empty groups take that rate.
 
-    defaults and rows are weighted sums per group, of the same shape.
+    defaults and rows are sums per group, of the same shape; a row counts as far as it was watched.
     """
     overall = (defaults.sum() + 0.5) / (rows.sum() + 1.0)
-    rate = (defaults + PRIOR_ROWS * overall) / (rows + PRIOR_ROWS)
+    rate = np.clip((defaults + PRIOR_ROWS * overall) / (rows + PRIOR_ROWS), 1e-6, 1 - 1e-6)
     return np.log(rate) - np.log1p(-rate)
 
 
@@ -122,7 +122,7 @@ def ordered_groups(
 ) -> tuple[RiskGroups, np.ndarray]:
     """The groups by realised default rate, and the place of each centre among them (0 the safest).
 
-    defaults and rows are weighted sums per centre over the training rows.
+    defaults and rows are sums per centre over the training rows, as for ``rate_log_odds``.
     """
     log_odds = rate_log_odds(defaults, rows)
     order = np.argsort(log_odds, kind="stable")
@@ -132,13 +132,13 @@ def ordered_groups(
 
 
 def out_of_fold_group_log_odds(
-    group: np.ndarray, fold: np.ndarray, is_default: np.ndarray, weight: np.ndarray, groups: int
+    group: np.ndarray, fold: np.ndarray, is_default: np.ndarray, watched: np.ndarray, groups: int
 ) -> np.ndarray:
     """Each row's group's log-odds as counted in the other folds; all arrays have shape (rows,), groups count from 1."""
     result = np.empty(len(group))
     for number in np.unique(fold):
         others = fold != number
-        rows = np.bincount(group[others] - 1, weight[others], groups)
-        defaults = np.bincount(group[others] - 1, (weight * is_default)[others], groups)
+        rows = np.bincount(group[others] - 1, watched[others], groups)
+        defaults = np.bincount(group[others] - 1, is_default[others], groups)
         result[~others] = rate_log_odds(defaults, rows)[group[~others] - 1]
     return result

@@ -692,7 +692,8 @@ def loan_records(book: Book, after: int, until: int) -> Records:
 
 
 def repayment_records(book: Book, after: int, until: int, *, alive_after: int) -> Records:
-    """Instalments: one paid in its month once; a missed one on the next day, at 30, 60 and 90 days, and when paid.
+    """Instalments: one paid in its month once; one that is not paid by its due date on the next day, at 30, 60 and 90 days,
+    and when paid: on the day after the due date nobody knows whether it is some days late or will be missed.
 
     Loans closed by alive_after bring only what was recorded after that day.
     """
@@ -739,6 +740,7 @@ def repayment_records(book: Book, after: int, until: int, *, alive_after: int) -
         (np.where(missed, FAR, np.maximum(paid_on, due_on) + 1), np.maximum(paid_on - due_on, 0), paid_amount, True),
         (np.where(missed, due_on + 1, FAR), nothing + 1, part, False),
         (np.where(missed & (lag > 0), paid_on + 1, FAR), np.maximum(paid_on - due_on, 0), instalment, True),
+        (np.where(~missed & (paid_on > due_on), due_on + 1, FAR), nothing + 1, np.zeros(len(row)), False),
     ]
     for days in (30, 60, 90):
         still = missed & (paid_on > due_on + days) & (due_on + days <= charged_off)
@@ -783,7 +785,7 @@ def _recoveries(book: Book, after: int, until: int) -> tuple[np.ndarray, ...]:
     # Uniform on 0 to twice the mean of those that bring anything; draw / RECOVERY_SHARE is uniform on the unit interval.
     amount = np.round(rest * 2 * RECOVERY_MEAN / RECOVERY_SHARE * (draw / RECOVERY_SHARE), 2)
     return (
-        row, loan, number, np.full(len(row), 6), paid_on + 1, due_on, book.instalment[row, loan], paid_on, amount,
+        row, loan, number, np.full(len(row), 7), paid_on + 1, due_on, book.instalment[row, loan], paid_on, amount,
         paid_on - due_on,
     )
 

@@ -104,6 +104,11 @@ def place_for_training(frame: DataFrame, rows: int) -> DataFrame:
     return frame.repartition(training_partitions(rows), *KEYS).sortWithinPartitions(*KEYS)
 
 
+def with_label_weight(rows: DataFrame) -> DataFrame:
+    """Adds label_weight, what a row counts as an example (models.metrics.label_weight), from is_default and watched_share."""
+    return rows.withColumn("label_weight", F.when(F.col("is_default"), 1.0).otherwise(F.col("watched_share")))
+
+
 def fit_sub_models(frame: DataFrame, preparation: Preparation, training: Training) -> tuple[SubModel, ...]:
     """The three sub-models fitted on a training frame: one row per (borrower_id, as_of_date).
 

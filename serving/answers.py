@@ -34,17 +34,18 @@ class Ready(BaseModel):
 class Problem(BaseModel):
     """What went wrong, in plain words."""
 
-    model_config = _example(detail=f"borrower b-17 is not in batch {_BATCH}")
+    model_config = _example(detail=f"borrower b-17 is not in the published batch {_BATCH} (as of 2011-06-30)")
 
     detail: str
 
 
 class Score(BaseModel):
-    """A borrower's calibrated probability of default within horizon_months; risk_group 1 is the safest of 5."""
+    """A borrower's calibrated probability of default within horizon_months; risk_group 1 is the safest of 5; reason_codes
+    is null while a model gives no reasons."""
 
     model_config = _example(
         borrower_id="b-000042", borrower_type="person", as_of_date="2011-06-30", prob_default=0.0312,
-        horizon_months=12, score_points=641, risk_group=2, reason_codes=["high_card_utilisation"], model_version="3", batch_id=_BATCH,
+        horizon_months=12, score_points=641, risk_group=2, reason_codes=[], model_version="3", batch_id=_BATCH,
         data_contract_version="1.0",
     )
 

@@ -11,7 +11,7 @@ from typing import Protocol
 import psycopg2
 from cachetools import LRUCache
 
-from serving.reader import CONNECT_SECONDS, PRODUCT
+from serving.reader import CONNECT_SECONDS, GIVE_UP, PRODUCT
 
 CHANNEL = "mosaic_publication"
 # A connection that died without a word is found by asking; until then an answer may be this old.
@@ -115,7 +115,7 @@ class CurrentBatch:
     def _listen(self) -> None:
         session = psycopg2.connect(
             self._dsn, connect_timeout=CONNECT_SECONDS, application_name="mosaic api listener",
-            options=f"-c statement_timeout={HEARTBEAT_SECONDS}s",
+            options=f"-c statement_timeout={HEARTBEAT_SECONDS}s", **GIVE_UP,
         )
         try:
             session.autocommit = True

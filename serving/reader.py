@@ -15,6 +15,8 @@ PRODUCT = "lending"
 CONNECT_SECONDS = 3
 WAIT_SECONDS = 5
 STATEMENT_SECONDS = 5
+# A host that vanishes without a word is given up after some seconds; by TCP's own defaults it would be a quarter of an hour.
+GIVE_UP = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 5000}
 
 Answer = TypeVar("Answer")
 Row = dict[str, object]
@@ -142,7 +144,7 @@ class Reader:
             self.dsn, connect_timeout=CONNECT_SECONDS, application_name="mosaic api", cursor_factory=RealDictCursor,
             # Planning over every attached batch costs ten times the look-up: a plan is kept until the next publication.
             options=f"-c default_transaction_read_only=on -c statement_timeout={STATEMENT_SECONDS}s "
-            "-c plan_cache_mode=force_generic_plan",
+            "-c plan_cache_mode=force_generic_plan", **GIVE_UP,
         )
         session.autocommit = True
         with session.cursor() as cursor:

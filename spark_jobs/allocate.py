@@ -33,7 +33,7 @@ from models.hazard import Hazard, NoHistory, build_exposure
 from models.open_listings import DECIMALS, Terms, build_open_listings, build_valuation, is_eligible, with_score
 from models.registry import load_hazard
 from models.risk_caps import build_indicator_history, fit_sensitivity, market_stress, risk_group_caps
-from spark_jobs.gates import Checked, check_tables
+from spark_jobs.gates import Checked, check_tables, withdraw_results
 from spark_jobs.lake import Lake, MissingTable
 from spark_jobs.manifest import Night, current_night
 
@@ -59,6 +59,7 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     Raises NoOpenNight, TooManyRows, GateFailed, and SolverFailed where HiGHS finds no optimum in time.
     """
     lake, night, source = Lake(spark, settings), current_night(settings, as_of_date), load_source(settings.source)
+    withdraw_results(settings, "allocate", night.batch_id)
     hazard = _hazard(settings, night)
     listing = with_score(
         build_open_listings(_silver(lake, night, LOAN), as_of_date),

@@ -15,7 +15,7 @@ from expectations.measures import Bound
 from features.blocks import split_blocks, with_features
 from features.point_in_time import narrowed
 from features.population import build_night_candidates, build_unscored, is_too_thin
-from spark_jobs.gates import Checked, check_tables
+from spark_jobs.gates import Checked, check_tables, withdraw_results
 from spark_jobs.lake import Lake
 from spark_jobs.manifest import current_night
 from spark_jobs.silver import read_silver
@@ -30,6 +30,7 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     """
     lake = Lake(spark, settings)
     night = current_night(settings, as_of_date)
+    withdraw_results(settings, "build_features", night.batch_id)
     silver = narrowed(read_silver(lake, night.silver_versions), as_of_date, as_of_date)
 
     # Each is the ground of several tables; small beside the histories that they are made from.

@@ -37,7 +37,7 @@ def connect(settings: Settings, role: Role, purpose: str = "job") -> connection:
     except psycopg2.OperationalError as problem:
         remedy = (
             "check MOSAIC_DATABASE_DSN" if settings.database_dsn
-            else f"start it with `MOSAIC_SOURCE={settings.source} python -m spark_jobs.database_server ensure`"
+            else f"`make job SOURCE={settings.source} JOB=… AS_OF=…` starts it for a job, `make up SOURCE={settings.source}` until Ctrl-C"
         )
         place = urlsplit(dsn).netloc.rpartition("@")[2]
         raise DatabaseUnreachable(
@@ -61,6 +61,17 @@ def alone(settings: Settings, work: str, detail: str = "") -> Iterator[connectio
                 )
             time.sleep(0.5)
         yield session
+
+
+def still_alone(session: connection, work: str) -> None:
+    """Raise AlreadyRunning where the session of ``alone`` has ended: PostgreSQL has freed its lock then, maybe to another."""
+    try:
+        with session, session.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except psycopg2.Error as problem:
+        raise AlreadyRunning(
+            f"the database has dropped the session that kept other {work} jobs out ({str(problem).strip()}): run {work} again"
+        ) from problem
 
 
 def _got_lock(session: connection, work: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from functools import reduce
@@ -92,6 +93,17 @@ def check_tables(lake: Lake, checks: Sequence[Checked], as_of_date: date, batch_
     failed = [result.message for result in results if not result.success]
     if failed:
         raise GateFailed("\n".join(failed))
+
+
+def withdraw_results(settings: Settings, job: str, batch_id: str) -> None:
+    """Forget what a job's gates found in an earlier attempt at the batch; before the job writes its first row again.
+
+    Whoever reads the results then waits for those of the rows that are there.
+    """
+    from spark_jobs.database import connect
+
+    with closing(connect(settings, "publisher")) as session, session, session.cursor() as cursor:
+        cursor.execute("DELETE FROM ops.gate_result WHERE batch_id = %s AND gate LIKE %s || '.%%'", (batch_id, job))
 
 
 def _measure(lake: Lake, checks: Iterable[Checked], as_of_date: date) -> dict[str, dict[str, float | None]]:

@@ -7,7 +7,7 @@ failed, or was killed, is simply run again. A row is known by file and number, s
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from functools import reduce
@@ -32,8 +32,8 @@ from conf.tables import (
     Table,
 )
 from expectations.measures import Bound
-from spark_jobs.database import alone
-from spark_jobs.gates import Checked, check_tables
+from spark_jobs.database import alone, still_alone
+from spark_jobs.gates import Checked, check_tables, withdraw_results
 from spark_jobs.lake import Lake
 from spark_jobs.landing import (
     Landed,
@@ -64,12 +64,15 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date, training: boo
     Raises LandingError for files that cannot be taken in, and GateFailed where a table does not hold; what was
     quarantined is written before.
     """
-    with alone(settings, "ingest"):
-        _ingest(Lake(spark, settings), load_source(settings.source), current_night(settings, as_of_date, training))
+    with alone(settings, "ingest") as session:
+        night = current_night(settings, as_of_date, training)
+        _ingest(Lake(spark, settings), load_source(settings.source), night, lambda: still_alone(session, "ingest"))
 
 
-def _ingest(lake: Lake, source: Source, night: Night) -> None:
+def _ingest(lake: Lake, source: Source, night: Night, make_sure: Callable[[], None]) -> None:
+    """make_sure raises where another ingest may have begun meanwhile."""
     settings, as_of_date = lake.settings, night.as_of_date
+    withdraw_results(settings, "ingest", night.batch_id)
     orders = order_files(lake, source, night)
     load_order_files(settings, source, orders, as_of_date)
     landing = land_files(lake, source, night)
@@ -90,6 +93,7 @@ def _ingest(lake: Lake, source: Source, night: Night) -> None:
     }
     checks = [Checked(table, more={"broken_share": share}) for table, share in shares.items()]
     check_tables(lake, [*checks, Checked(INVESTOR_ORDER)], as_of_date, night.batch_id)
+    make_sure()
     mark_mapped(lake, [*landing.pending, *(landed for landed, _ in orders)], night)
     pin_silver_versions(settings, night, versions(lake, SILVER))
 

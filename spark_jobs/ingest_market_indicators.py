@@ -22,6 +22,7 @@ from spark_jobs.gates import check_table
 from spark_jobs.lake import Lake
 from spark_jobs.landing import LandingError, read_columns, read_files, sha256_of
 from spark_jobs.mapping import BROKEN, build_broken, build_quarantine, spoken, with_row_rules
+from spark_jobs.open_night import refuse_future
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +43,9 @@ LAG_MONTHS: dict[str, int] = dict.fromkeys(_LATE, 2) | dict.fromkeys(_AT_ONCE, 0
 def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     """Bring silver.market_indicator to the files of the macro folder; without a folder caps are static.
 
-    Raises LandingError for a folder or a file that cannot be read, or whose layout is unknown, and GateFailed.
+    Raises LandingError for a folder or a file that cannot be read, or whose layout is unknown, GateFailed, and FutureNight.
     """
+    refuse_future(settings, as_of_date)
     lake = Lake(spark, settings)
     batch_id = f"market-indicators-{as_of_date}"
     lake.create(MARKET_INDICATOR)

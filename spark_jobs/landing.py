@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -265,7 +265,9 @@ def _events(lake: Lake) -> list[Row]:
 
 
 def _write_events(lake: Lake, event: str, files: list[Landed], silver_versions: Mapping[str, int] | None = None) -> None:
-    now = datetime.now(UTC)
+    # Later than all before, whatever the clock of this machine says: their order tells what an ingest left behind.
+    last = [event.at.astimezone(UTC) + timedelta(microseconds=1) for event in _events(lake)[-1:]]
+    now = max([datetime.now(UTC), *last])
     rows = [(event, file.kind, file.path, file.sha256, file.batch_id, now, silver_versions) for file in files]
     lake.append(LANDED_FILE, lake.spark.createDataFrame(rows, LANDED_FILE.ddl))
 

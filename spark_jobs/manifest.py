@@ -106,18 +106,18 @@ def macro_files(settings: Settings) -> dict[str, str]:
     return {path.name: _sha256(path.read_bytes()) for path in sorted(settings.macro_folder.iterdir()) if path.is_file()}
 
 
-def orders_digest(settings: Settings, placed_before: datetime) -> str:
-    """MD5 over the orders that a front end placed before a moment; those of landed files are in the files' digests."""
+def orders_digest(settings: Settings, moment: datetime) -> str:
+    """MD5 over what a front end had said of orders before a moment: its own, and the status of those of landed files,
+    which are in the files' digests."""
     with closing(connect(settings, "publisher")) as session, session, session.cursor() as cursor:
         cursor.execute(
             """
             SELECT coalesce(md5(string_agg(md5(jsonb_build_array(
                 order_id, investor_id, amount, currency, target_return, extract(epoch FROM placed_at), status)::text),
                 '' ORDER BY order_id)), '')
-            FROM intake.investor_order
-            WHERE source_file IS NULL AND coalesce(placed_at, '-infinity') < %s
+            FROM intake.orders_as_of(%s) WHERE source_file IS NULL OR status_changed_at IS NOT NULL
             """,
-            (placed_before,),
+            (moment,),
         )
         return cursor.fetchone()[0]
 
@@ -169,10 +169,11 @@ def manifest_of(settings: Settings, night: Night) -> dict[str, object]:
 
 
 def pin_silver_versions(settings: Settings, night: Night, versions: Mapping[str, int]) -> None:
-    """Fix the Delta versions that every later task of the night reads."""
+    """Fix the Delta versions that every later task of the night reads, once: the same night run again reads the same."""
     with closing(connect(settings, "publisher")) as session, session, session.cursor() as cursor:
         cursor.execute(
-            "UPDATE ops.run_manifest SET silver_versions = %s WHERE batch_id = %s", (Json(versions), night.batch_id)
+            "UPDATE ops.run_manifest SET silver_versions = %s WHERE batch_id = %s AND silver_versions = '{}'",
+            (Json(versions), night.batch_id),
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 from conf.database import NO_MODEL
@@ -10,6 +10,7 @@ from conf.settings import Settings
 from conf.source import load_source
 from spark_jobs.landing import landed_files
 from spark_jobs.manifest import build_manifest, macro_files, open_manifest, orders_digest
+from spark_jobs.orders import day_end
 
 # Its days are drawn, not awaited.
 SIMULATED = "simulated"
@@ -25,18 +26,23 @@ def run(settings: Settings, as_of_date: date, training: bool = False) -> None:
     Raises models.registry.NoChampion, which says what to run, and FutureNight for a day that has not begun.
     """
     source = load_source(settings.source)
-    today = datetime.now(ZoneInfo(settings.night.timezone)).date()
-    # A publication never gives way to an older as-of date by itself, so that a mistyped year would stay for good.
-    if as_of_date > today and settings.source != SIMULATED:
-        raise FutureNight(f"{as_of_date} lies ahead, today is {today}: correct AS_OF= or the parameter as_of_date")
+    refuse_future(settings, as_of_date)
     model_version = NO_MODEL if training else _champion_version(settings, as_of_date)
     files = landed_files(settings, source, as_of_date)
-    day_ends = datetime.combine(as_of_date + timedelta(days=1), time.min, ZoneInfo(source.timezone))
-    manifest = build_manifest(
-        settings, as_of_date, files, model_version, macro_files(settings), orders_digest(settings, day_ends)
-    )
+    orders = orders_digest(settings, day_end(as_of_date, source.timezone))
+    manifest = build_manifest(settings, as_of_date, files, model_version, macro_files(settings), orders)
     night = open_manifest(settings, manifest)
     print(f"night {night.batch_id}: {len(files)} landed files, model version {model_version}")
+
+
+def refuse_future(settings: Settings, as_of_date: date) -> None:
+    """Raise FutureNight for a day that has not begun.
+
+    What is told of a day never gives way to an older day by itself, so that a mistyped year would stay for good.
+    """
+    today = datetime.now(ZoneInfo(settings.night.timezone)).date()
+    if as_of_date > today and settings.source != SIMULATED:
+        raise FutureNight(f"{as_of_date} lies ahead, today is {today}: correct AS_OF= or the parameter as_of_date")
 
 
 def _champion_version(settings: Settings, as_of_date: date) -> str:

@@ -24,7 +24,10 @@ from spark_jobs.lake import Lake
 from spark_jobs.landing import Landed, LandingError, checked_columns, csv_rows, readable, sha256_of, text_encoding
 
 _INTAKE_COLUMNS = ("order_id", "investor_id", "amount", "currency", "target_return", "placed_at", "status")
-_INTAKE_SCHEMA = ", ".join(f"{column} STRING" for column in _INTAKE_COLUMNS)
+# What intake.orders_as_of tells beside them; all times come as UTC.
+_TIMES = ("placed_at", "known_at", "status_changed_at")
+_KNOWN_COLUMNS = (*_INTAKE_COLUMNS, "known_at", "status_changed_at")
+_KNOWN_SCHEMA = ", ".join(f"{column} STRING" for column in _KNOWN_COLUMNS)
 # Nobody means more than half their money back within a year as a return on loans.
 MAX_TARGET_RETURN = 0.5
 _PAGE_ROWS = 1000
@@ -40,15 +43,17 @@ def load_order_files(settings: Settings, source: Source, files: list[tuple[Lande
     for landed, path in files:
         if sha256_of(path) != landed.sha256:
             raise LandingError(f"{path}: has changed since the night was opened: open the night again")
-        day = source.files[landed.kind].day(landed.path) or as_of_date
-        landed_at = datetime.combine(day, time.min, ZoneInfo(source.timezone))
+        day = source.files[landed.kind].day(landed.path)
+        landed_at, untold = (
+            midnight and datetime.combine(midnight, time.min, ZoneInfo(source.timezone)) for midnight in (day, day or as_of_date)
+        )
         refusals: list[_Refusal] = []
         with closing(connect(settings, "intake")) as session, session, session.cursor() as cursor:
             inserted = execute_values(
                 cursor,
-                f"INSERT INTO intake.investor_order ({', '.join(_INTAKE_COLUMNS)}, source_file) VALUES %s "
+                f"INSERT INTO intake.investor_order ({', '.join(_INTAKE_COLUMNS)}, source_file, landed_at) VALUES %s "
                 "ON CONFLICT (order_id) DO NOTHING RETURNING order_id",
-                _order_rows(source, landed, path, landed_at, refusals),
+                ((*row, landed.path, landed_at) for row in _order_rows(source, landed, path, untold, refusals)),
                 page_size=_PAGE_ROWS,
                 fetch=True,
             )
@@ -71,9 +76,12 @@ class _Refusal:
 
 
 def _order_rows(
-    source: Source, landed: Landed, path: Path, landed_at: datetime, refusals: list[_Refusal]
+    source: Source, landed: Landed, path: Path, untold: datetime, refusals: list[_Refusal]
 ) -> Iterator[tuple[str | datetime | None, ...]]:
-    """The rows of an order file as rows of intake.investor_order; those that are no rows go to refusals."""
+    """The rows of an order file in _INTAKE_COLUMNS; those that are no rows go to refusals.
+
+    untold: when an order was placed that does not tell.
+    """
     orders: Orders = source.orders
     written = source.files[landed.kind].csv
     (names,) = checked_columns(source, landed.kind, [path])
@@ -94,24 +102,23 @@ def _order_rows(
             if problem:
                 refusals.append(_Refusal(None, place, [problem]))
                 continue
-            placed_at, broken = _placed_at(order.get("placed_at"), landed_at)
+            placed_at, broken = _placed_at(order.get("placed_at"), untold)
             if broken:
                 refusals.append(_Refusal(order["order_id"], place, broken))
             yield (
                 order["order_id"], order["investor_id"], order["amount"], order.get("currency"), order["target_return"], placed_at, "open",
-                landed.path,
             )
 
 
-def _placed_at(text: str | None, landed_at: datetime) -> tuple[datetime | None, list[str]]:
+def _placed_at(text: str | None, untold: datetime) -> tuple[datetime | None, list[str]]:
     """When an order was placed, null with what is wrong with the text; a time without zone is in the source's zone."""
     if text is None:
-        return landed_at, []
+        return untold, []
     try:
         placed = datetime.fromisoformat(text)
     except ValueError:
         return None, [f"placed_at {text} is not a time"]
-    return (placed if placed.tzinfo else placed.replace(tzinfo=landed_at.tzinfo)), []
+    return (placed if placed.tzinfo else placed.replace(tzinfo=untold.tzinfo)), []
 
 
 def refuse(settings: Settings, refusals: Iterator[tuple[str, list[str]]] | list[tuple[str, list[str]]]) -> None:
@@ -128,11 +135,12 @@ def refuse(settings: Settings, refusals: Iterator[tuple[str, list[str]]] | list[
 def ingest_orders(lake: Lake, source: Source, as_of_date: date) -> None:
     """Take the orders placed by the end of the as-of date from intake into silver, and refuse the bad ones.
 
-    An order comes once, and again when the front end has changed its status, known from the as-of date then.
+    An order comes once, and again when the front end has changed its status by then. What happened after the as-of date
+    has no part in it, so that a night that is run again, however late, finds the same.
     """
     lake.create(INVESTOR_ORDER)
     with _exchanged(lake, as_of_date, source.timezone) as url:
-        placed = lake.spark.read.csv(url, schema=_INTAKE_SCHEMA, header=True, multiLine=True, escape='"', mode="FAILFAST")
+        placed = lake.spark.read.csv(url, schema=_KNOWN_SCHEMA, header=True, multiLine=True, escape='"', mode="FAILFAST")
         judged = with_refusal_reasons(build_new_orders(placed, lake.read(INVESTOR_ORDER), as_of_date), source.currency)
         judged.persist()
         refuse(lake.settings, (
@@ -140,25 +148,21 @@ def ingest_orders(lake: Lake, source: Source, as_of_date: date) -> None:
             for row in judged.where(F.size("reasons") > 0).select("order_id", "reasons").toLocalIterator()
         ))
         good = judged.where(F.size("reasons") == 0)
-        lake.append(INVESTOR_ORDER, build_orders(good, source.currency, source.timezone, as_of_date))
+        lake.append(INVESTOR_ORDER, build_orders(good, source.currency, source.timezone))
         judged.unpersist()
 
 
 def build_new_orders(placed: DataFrame, silver: DataFrame, as_of_date: date) -> DataFrame:
-    """The orders of intake that silver does not have, or has with another status since before the as-of date.
+    """The orders of intake that silver does not have, or has with another status on the as-of date.
 
-    is_known tells which.
+    Adds last_known: since when silver has the order, null for a new one.
     """
+    told = F.when(F.col("known_from") <= F.lit(as_of_date), F.col("known_from"))
     newest = silver.groupBy("order_id").agg(
-        F.max_by("status", "known_from").alias("known_status"), F.max("known_from").alias("last_known")
+        F.max_by("status", told).alias("known_status"), F.coalesce(F.max(told), F.min("known_from")).alias("last_known")
     )
-    is_changed = (F.coalesce(_text("status"), F.lit("open")) != F.col("known_status")) & (F.col("last_known") < F.lit(as_of_date))
-    return (
-        placed.join(newest, "order_id", "left")
-        .withColumn("is_known", F.col("known_status").isNotNull())
-        .where(~F.col("is_known") | is_changed)
-        .drop("known_status", "last_known")
-    )
+    is_changed = F.coalesce(_text("status"), F.lit("open")) != F.col("known_status")
+    return placed.join(newest, "order_id", "left").where(F.col("last_known").isNull() | is_changed).drop("known_status")
 
 
 @contextmanager
@@ -166,7 +170,7 @@ def _exchanged(lake: Lake, as_of_date: date, timezone: str) -> Iterator[str]:
     """The URL of a CSV file with the orders of intake, where driver and executors can read it; removed in the end."""
     settings = lake.settings
     file = settings.market / "exchange" / f"investor_order_{as_of_date}.csv"
-    _copy_intake(settings, file, datetime.combine(as_of_date + timedelta(days=1), time.min, ZoneInfo(timezone)))
+    _copy_intake(settings, file, day_end(as_of_date, timezone))
     try:
         if is_local(settings):
             yield file.as_uri()
@@ -181,16 +185,22 @@ def _exchanged(lake: Lake, as_of_date: date, timezone: str) -> Iterator[str]:
         file.unlink()
 
 
-def _copy_intake(settings: Settings, file: Path, placed_before: datetime) -> None:
-    """Copy orders that have not been refused to a CSV file, by PostgreSQL's COPY: never through this process's memory."""
+def day_end(as_of_date: date, timezone: str) -> datetime:
+    """The moment at which a day of the source's time zone is over."""
+    return datetime.combine(as_of_date + timedelta(days=1), time.min, ZoneInfo(timezone))
+
+
+def _copy_intake(settings: Settings, file: Path, moment: datetime) -> None:
+    """Copy orders as they were known before a moment, but for those that have been refused, to a CSV file, by PostgreSQL's
+    COPY: never through this process's memory."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with closing(connect(settings, "publisher")) as session, session, session.cursor() as cursor, file.open("wb") as target:
-        columns = ", ".join("placed_at AT TIME ZONE 'UTC' AS placed_at" if column == "placed_at" else column for column in _INTAKE_COLUMNS)
+        columns = ", ".join(f"{column} AT TIME ZONE 'UTC' AS {column}" if column in _TIMES else column for column in _KNOWN_COLUMNS)
         query = cursor.mogrify(
-            f"SELECT {columns} FROM intake.investor_order WHERE coalesce(placed_at, '-infinity') < %s "
-            "AND NOT EXISTS (SELECT FROM intake.order_refusal WHERE order_refusal.order_id = investor_order.order_id) "
+            f"SELECT {columns} FROM intake.orders_as_of(%s) AS placed "
+            "WHERE NOT EXISTS (SELECT FROM intake.order_refusal WHERE order_refusal.order_id = placed.order_id) "
             "ORDER BY order_id",
-            (placed_before.astimezone(UTC),),
+            (moment.astimezone(UTC),),
         ).decode()
         cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT csv, HEADER)", target)
 
@@ -216,7 +226,7 @@ def with_refusal_reasons(orders: DataFrame, market_currency: str) -> DataFrame:
         ),
         F.when(~F.coalesce(_text("status"), F.lit("open")).isin("open", "filled", "cancelled"), F.concat(F.lit("unknown status "), F.col("status"))),
         F.when(_text("placed_at").isNull(), "no time of placing"),
-        F.when(_text("placed_at").isNotNull() & _placed().isNull(), F.concat(F.lit("time of placing is no time: "), F.col("placed_at"))),
+        F.when(_text("placed_at").isNotNull() & _time("placed_at").isNull(), F.concat(F.lit("time of placing is no time: "), F.col("placed_at"))),
     )
     return orders.withColumn("reasons", F.array_compact(reasons))
 
@@ -226,32 +236,36 @@ def _text(column: str) -> Column:
     return F.when(text != "", text)
 
 
-def _placed() -> Column:
+def _time(column: str) -> Column:
     # PostgreSQL knows times that Spark does not: -infinity, and those before Christ.
-    return F.try_to_timestamp(F.col("placed_at"))
+    return F.try_to_timestamp(F.col(column))
 
 
 def _number(column: str) -> Column:
     return _text(column).try_cast("decimal(38,6)")
 
 
-def build_orders(orders: DataFrame, market_currency: str, timezone: str, as_of_date: date) -> DataFrame:
-    """silver.investor_order from good orders (see build_new_orders), known from the day of placing in the market's time
-    zone, or from the as-of date where the order was known before.
+def build_orders(orders: DataFrame, market_currency: str, timezone: str) -> DataFrame:
+    """silver.investor_order from good orders (see build_new_orders), known from the day, in the market's time zone, on
+    which the order was placed and had landed; with another status from the day of its change, a day later where the
+    order was told with the former status on that very day.
 
     An order without an investor is an investor of its own; one without a currency is in the market's.
     """
-    placed_at = _placed()
-    placed_on = F.from_utc_timestamp(placed_at, timezone).cast("date")
+
+    def day(column: str) -> Column:
+        return F.from_utc_timestamp(_time(column), timezone).cast("date")
+
+    changed_on = F.greatest(day("status_changed_at"), F.date_add("last_known", 1))
     return orders.select(
         "order_id",
         F.coalesce(_text("investor_id"), F.col("order_id")).alias("investor_id"),
         _number("amount").cast("decimal(18,2)").alias("amount"),
         F.coalesce(_text("currency"), F.lit(market_currency)).alias("currency"),
         _number("target_return").cast("double").alias("target_return"),
-        placed_at.alias("placed_at"),
+        _time("placed_at").alias("placed_at"),
         F.coalesce(_text("status"), F.lit("open")).alias("status"),
-        F.when(F.col("is_known"), F.lit(as_of_date)).otherwise(placed_on).alias("known_from"),
+        F.when(F.col("last_known").isNull(), day("known_at")).otherwise(changed_on).alias("known_from"),
         F.lit("intake.investor_order").alias("source_file"),
         # A database row has no number; its order_id finds it.
         F.lit(0).cast("bigint").alias("row_number"),

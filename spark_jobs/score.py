@@ -13,7 +13,7 @@ from conf.tables import BORROWER_SCORE, FEATURE_TABLES, POPULATION
 from expectations.measures import Bound
 from models.credit_model import CreditModel
 from models.registry import load_champion
-from spark_jobs.gates import Checked, check_tables
+from spark_jobs.gates import Checked, check_tables, withdraw_results
 from spark_jobs.lake import Lake
 from spark_jobs.manifest import Night, current_night
 
@@ -30,6 +30,7 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     """
     lake = Lake(spark, settings)
     night = current_night(settings, as_of_date)
+    withdraw_results(settings, "score", night.batch_id)
     model = load_champion(spark, settings, night.model_version)
     population = lake.read_as_of(POPULATION, as_of_date)
     blocks = [lake.read_as_of(table, as_of_date).drop("as_of_date") for table in FEATURE_TABLES.values()]

@@ -50,11 +50,23 @@ BATCH_BORROWERS = 2_500
 INDICATOR_MONTHS = 240
 
 
+class BeforeTheMarket(ValueError):
+    """A day was asked for that lies before the first one that has landed."""
+
+
 def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
-    """Land what is missing up to as_of_date, then the truth of that day; running it again changes nothing."""
+    """Land what is missing up to as_of_date, then the truth of that day; running it again changes nothing.
+
+    Raises BeforeTheMarket.
+    """
     landing, simulation = Landing(settings.data_folder), settings.simulation
     landing.clear()
     first_day = min(landing.days(), default=as_of_date)
+    if as_of_date < first_day:
+        raise BeforeTheMarket(
+            f"the simulated market in {landing.folder} begins on {first_day}, {as_of_date} lies before: choose a later AS_OF=, "
+            "or begin anew after `make clean SOURCE=simulated`"
+        )
     missing = [day for day in _days(first_day, as_of_date) if not landing.is_complete(day)]
     if first_day in missing:
         land_history(spark, landing, simulation, first_day)

@@ -15,14 +15,14 @@ from pyspark.sql import functions as F
 from conf.settings import Settings, Training
 from conf.source import Source, load_source
 from conf.tables import TRAINING_SET
-from features.training_set import build_training_set, cohort_months
+from features.training_set import build_training_set, cohort_months, group_share
 from models.credit_model import CreditModel, Origin, TrainingReport, fit_credit_model
 from models.ensemble import MAX_ROWS
 from models.hazard import Hazard, build_exposure, fit_hazard
-from models.metrics import score_metrics
+from models.metrics import auc, score_metrics
 from models.model_plots import calibration_plot, risk_group_plot, roc_plot
 from models.preparation import hash_share
-from models.promotion import Decision, decide, promotion_rules
+from models.promotion import Decision, decide, not_older, promotion_rules
 from models.registry import (
     CHALLENGER,
     CHAMPION,
@@ -32,9 +32,10 @@ from models.registry import (
     log_model,
     set_alias,
     tag_version,
+    trained_on,
 )
 from models.sub_models import KEYS, SUB_MODELS
-from spark_jobs.gates import check_table
+from spark_jobs.gates import check_table, withdraw_results
 from spark_jobs.lake import Lake
 from spark_jobs.manifest import Night, code_version, current_night
 from spark_jobs.silver import read_silver
@@ -46,7 +47,7 @@ class TooFewCohorts(ValueError):
 
 @dataclass(frozen=True)
 class Cohorts:
-    """Successive cohorts, by month end: later ones calibrate, the last ones judge."""
+    """Cohorts by month end: those that train, that calibrate and that judge."""
 
     training: tuple[date, ...]
     calibration: tuple[date, ...]
@@ -59,11 +60,23 @@ class Judged:
 
     prob: dict[str, np.ndarray]
     is_default: np.ndarray
-    weight: np.ndarray
+    watched: np.ndarray
+    standing: np.ndarray
 
     def metrics(self) -> dict[str, float]:
         """``score_metrics`` of the calibrated probability."""
-        return score_metrics(self.prob["ensemble"], self.is_default, self.weight)
+        return score_metrics(self.prob["ensemble"], self.is_default, self.watched)
+
+    def auc_by_standing(self) -> dict[str, float]:
+        """The AUC among applicants, who are all that investors are offered, and among performing borrowers.
+
+        Without a standing that has not both outcomes.
+        """
+        found = {
+            standing: auc(*(values[self.standing == standing] for values in (self.prob["ensemble"], self.is_default, self.watched)))
+            for standing in np.unique(self.standing)
+        }
+        return {standing: value for standing, value in found.items() if np.isfinite(value)}
 
 
 def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
@@ -74,6 +87,7 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     """
     lake, source = Lake(spark, settings), load_source(settings.source)
     night = current_night(settings, as_of_date, training=True)
+    withdraw_results(settings, "train_credit", night.batch_id)
     cohorts = split_cohorts(cohort_months(settings.training, label_horizon(source), as_of_date), settings.training)
     rows = _training_set(lake, source, night)
 
@@ -81,19 +95,16 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     origin = Origin(
         settings.source, as_of_date.isoformat(), source.horizon_months, code_version(settings.source), versions
     )
-    model, report = fit_credit_model(
-        of_cohorts(rows, cohorts.training),
-        of_cohorts(rows, cohorts.calibration),
-        settings.training,
-        origin,
-        _hazard(lake, night),
-    )
+    training_rows, calibration_rows, judging_rows = part_rows(rows, cohorts, settings.training)
+    model, report = fit_credit_model(training_rows, calibration_rows, settings.training, origin, _hazard(lake, night))
 
-    judging = of_cohorts(rows, cohorts.judging).persist()
+    judging = judging_rows.persist()
     judged = judge(model, judging, settings)
     champion = find_version(settings, CHAMPION)
     champion_judged = champion_metrics(spark, settings, champion, judging) if champion else None
     rules = promotion_rules(judged.metrics(), report.out_of_fold_auc["ensemble"], champion_judged, settings.training)
+    if champion:
+        rules.append(not_older(as_of_date, trained_on(settings, champion)))
 
     version = _register(spark, settings, model, report, judged, cohorts)
     announce(settings, version, champion, decide(rules), judged, report)
@@ -105,10 +116,12 @@ def label_horizon(source: Source) -> int | None:
 
 
 def split_cohorts(months: Sequence[date], training: Training) -> Cohorts:
-    """Month ends, oldest first, into training, calibration and judging cohorts.
+    """Month ends, oldest first, into training, calibration and judging cohorts; see Training.judged_on.
 
     Raises TooFewCohorts where no cohort is left for training, or none to judge on.
     """
+    if training.judged_on == "all_months":
+        return Cohorts(tuple(months), tuple(months), tuple(months))
     calibration, judging = training.calibration_cohorts, training.judging_cohorts
     first_judging, first_calibration = len(months) - judging, len(months) - judging - calibration
     if first_calibration < 1 or judging < 1:
@@ -124,6 +137,20 @@ def split_cohorts(months: Sequence[date], training: Training) -> Cohorts:
 def of_cohorts(rows: DataFrame, months: Sequence[date]) -> DataFrame:
     """The rows of these cohorts; none for no cohort."""
     return rows.where(F.col("cohort_month").isin([F.lit(month) for month in months])) if months else rows.limit(0)
+
+
+def part_rows(rows: DataFrame, cohorts: Cohorts, training: Training) -> tuple[DataFrame, DataFrame, DataFrame]:
+    """The rows that train, that calibrate and that judge: each part in its cohorts, and no party in two of them.
+
+    Which parties calibrate and judge depends on their id alone, so a champion of another day has not seen them either.
+    """
+    share, judging_from = group_share("reserve"), training.calibration_share
+    training_from = judging_from + training.judging_share
+    return (
+        of_cohorts(rows, cohorts.training).where(share >= training_from),
+        of_cohorts(rows, cohorts.calibration).where(share < judging_from),
+        of_cohorts(rows, cohorts.judging).where((share >= judging_from) & (share < training_from)),
+    )
 
 
 def _training_set(lake: Lake, source: Source, night: Night) -> DataFrame:
@@ -148,17 +175,18 @@ def judge(model: CreditModel, rows: DataFrame, settings: Settings) -> Judged:
     columns = {f"{name}_log_odds": name for name in SUB_MODELS} | {"prob_default": "ensemble"}
     count = rows.count()
     if not count:
-        raise TooFewCohorts("the judging cohorts hold no rows: see training.judging_cohorts and the table training_set")
+        raise TooFewCohorts("the judging cohorts hold no rows: see training.judging_cohorts, training.judging_share and the table training_set")
     outputs = (
         model.score(rows.where(hash_share(KEYS, count, MAX_ROWS)), settings.scores)
-        .select(*KEYS, *columns, F.col("is_default").cast("double").alias("is_default"), "label_weight")
+        .select(*KEYS, *columns, F.col("is_default").cast("double").alias("is_default"), "watched_share", "standing")
         .toPandas()
         .sort_values(list(KEYS))
     )
     return Judged(
         {name: outputs[column].to_numpy() for column, name in columns.items()},
         outputs["is_default"].to_numpy(),
-        outputs["label_weight"].to_numpy(),
+        outputs["watched_share"].to_numpy(),
+        outputs["standing"].to_numpy(),
     )
 
 
@@ -179,9 +207,10 @@ def _register(
 ) -> str:
     """The version under which the model is registered."""
     judging_metrics = {f"judging_{name}": value for name, value in judged.metrics().items()}
+    judging_metrics |= {f"judging_auc_{standing}": value for standing, value in judged.auc_by_standing().items()}
     out_of_fold = {f"out_of_fold_auc_{name}": value for name, value in report.out_of_fold_auc.items()}
     counts = {"training_rows": float(report.rows), "training_defaults": float(report.defaults)}
-    curves = (judged.prob, judged.is_default, judged.weight)
+    curves = (judged.prob, judged.is_default, judged.watched)
     return log_model(
         spark,
         settings,
@@ -201,7 +230,7 @@ def _register(
         },
         figures={
             "roc": roc_plot(*curves),
-            "calibration": calibration_plot(judged.prob["ensemble"], judged.is_default, judged.weight),
+            "calibration": calibration_plot(judged.prob["ensemble"], judged.is_default, judged.watched),
             "risk_groups": risk_group_plot(report.groups),
         },
     )
@@ -221,6 +250,8 @@ def announce(
     print(f"model {settings.model_name} version {version} {place}: {decision.reason}")
     print(
         f"judging cohort: AUC {metrics['auc']:.4f}, KS {metrics['ks']:.4f}, Brier {metrics['brier']:.4f}, "
-        f"calibration error {metrics['ece']:.4f}; out of fold: "
+        f"calibration error {metrics['ece']:.4f}; AUC of "
+        + ", ".join(f"{standing} rows {value:.4f}" for standing, value in judged.auc_by_standing().items())
+        + "; out of fold: "
         + ", ".join(f"{name} {value:.4f}" for name, value in report.out_of_fold_auc.items())
     )

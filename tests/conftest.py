@@ -145,10 +145,10 @@ def empty_market(make_empty_market) -> Settings:
 @pytest.fixture
 def gates_without_database(monkeypatch) -> list:
     """Gates record in Delta only; what they would have sent to PostgreSQL is in the list."""
-    from spark_jobs import gates
-
     sent: list = []
-    monkeypatch.setattr(gates, "publish_results", lambda settings, results: sent.extend(results))
+    monkeypatch.setattr("spark_jobs.gates.publish_results", lambda settings, results: sent.extend(results))
+    for job in ("build_features", "score", "allocate"):
+        monkeypatch.setattr(f"spark_jobs.{job}.withdraw_results", lambda settings, job, batch_id: None)
     return sent
 
 
@@ -208,7 +208,7 @@ def training_rows(spark):
                 "months_on_book": 6,
                 "is_default": is_default,
                 "default_on": np.where(is_default, pd.Timestamp("2010-09-15").date(), None),
-                "label_weight": 1.0,
+                "watched_share": 1.0,
                 **{
                     feature.name: np.where(np.arange(count) % 11 == place % 11, np.nan, within_range(feature, normal[feature.name]))
                     for place, feature in enumerate(FEATURES)

@@ -38,9 +38,12 @@ class AirflowApi:
         except (httpx.HTTPError, ValueError, KeyError):
             return False
 
-    def import_errors(self) -> list[str]:
-        """Why DAG files could not be read."""
-        return [f"{error['filename']}: {error['stack_trace']}" for error in self._get("/api/v2/importErrors")["import_errors"]]
+    def import_errors(self, since: datetime) -> list[str]:
+        """Why DAG files could not be read, as found since a moment: what was wrong in an earlier run stands there too."""
+        errors = self._get("/api/v2/importErrors")["import_errors"]
+        return [
+            f"{error['filename']}: {error['stack_trace']}" for error in errors if datetime.fromisoformat(error["timestamp"]) >= since
+        ]
 
     def ensure_pool(self, name: str, slots: int) -> None:
         """Make the pool, or leave it as it is."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -55,6 +56,8 @@ def main() -> int:
     try:
         with stopped_by_signals():
             for size in (sizes[0], FIXED_COST_BORROWERS, *sizes[1:]):
+                # What an earlier run has taken in would not be measured again.
+                shutil.rmtree(settings.home / "bench" / str(size), ignore_errors=True)
                 environment = market_environment(settings, size, registry)
                 registry = registry or f"sqlite:///{Path(environment['MOSAIC_HOME']) / 'simulated' / 'mlflow' / 'mlflow.db'}"
                 with server(environment):

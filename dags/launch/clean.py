@@ -13,7 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from conf.settings import Settings, load_settings
-from conf.source import SOURCES
 from conf.spark import JOBS_PYTHON, class_archive
 from dags.launch.market import owner
 
@@ -54,7 +53,9 @@ def main() -> int:
     parser.add_argument("--source", help="the market to remove; all of them, the jars and the class archive, if not given")
     chosen = parser.parse_args().source
     settings = load_settings()
-    names = [chosen] if chosen else sorted({path.stem for path in SOURCES.glob("*.yaml")})
+    # A market is known by what its servers leave: its mapping may be gone.
+    left = (path for name in ("servers.lock", settings.secrets_file.name) for path in settings.home.glob(f"*/{name}"))
+    names = [chosen] if chosen else sorted({path.parent.name for path in left})
     for name in names:
         market = settings.model_copy(update={"source": name})
         if not market.market.is_dir():

@@ -9,7 +9,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import date
+from datetime import UTC, date, datetime
+
+import httpx
 
 from conf.settings import ROOT, Settings
 from conf.spark import JOBS_PYTHON
@@ -89,16 +91,15 @@ def wait_until_ready(settings: Settings, api: AirflowApi, processes: Processes |
 
     Raises AirflowProblem where they are not there in time, with the reason why DAG files cannot be read.
     """
-    deadline = time.monotonic() + START_SECONDS
+    began, deadline = datetime.now(UTC), time.monotonic() + START_SECONDS
     while not api.is_ready(dag_ids(settings)):
         if processes:
             processes.check()
+        with suppress(httpx.HTTPError):
+            if reasons := api.import_errors(since=began):
+                raise AirflowProblem("Airflow cannot read the DAGs\n" + "\n".join(reasons))
         if time.monotonic() > deadline:
-            try:
-                reasons = "\n".join(api.import_errors())
-            except Exception as error:
-                reasons = f"it does not answer: {error}"
-            raise AirflowProblem(f"Airflow was not ready after {START_SECONDS} s\n{reasons}")
+            raise AirflowProblem(f"Airflow was not ready after {START_SECONDS} s: its logs are in {airflow_home.home(settings) / 'logs'}")
         time.sleep(0.5)
 
 

@@ -1,6 +1,7 @@
 """What a machine must offer, looked at before anything long starts. Runs with a bare Python: standard library only.
 
-Each thing that is missing is one line that says what to do; the exit code is 1 then.
+``preflight.py [data] [postgres|airflow|mlflow|api …]``: data where the command takes a source's files in, and the servers
+that it starts. Each thing that is missing is one line that says what to do; the exit code is 1 then.
 """
 
 from __future__ import annotations
@@ -78,7 +79,30 @@ def disk_problem() -> str | None:
     free = shutil.disk_usage(ROOT).free / 1e9
     if free < need:
         return f"{free:.1f} GB free in {ROOT}, {need} GB needed: free some space or clone to another disk"
+    home = ROOT / setting("home")
+    while not home.exists():
+        home = home.parent
+    free = shutil.disk_usage(home).free / 1e9
+    if free < RUN_GB:
+        return f"{free:.1f} GB free in {home}, {RUN_GB} GB needed: free some space or name another disk with MOSAIC_HOME="
     return None
+
+
+def source_problem() -> str | None:
+    """Why there is no such market, or None."""
+    sources = ROOT / "conf" / "sources"
+    if (sources / f"{setting('source')}.yaml").is_file():
+        return None
+    known = ", ".join(sorted(path.stem for path in sources.glob("*.yaml")))
+    return f"no source {setting('source')}: known are {known}; a new one is a file conf/sources/{setting('source')}.yaml"
+
+
+def data_problem() -> str | None:
+    """Why there are no files to take in, or None; the simulated market writes its own."""
+    landing = market() / "landing"
+    if setting("source") == "simulated" or os.environ.get("MOSAIC_DATA") or landing.is_dir():
+        return None
+    return f"no files of {setting('source')}: name the folder that holds them with DATA=, or put them into {landing}"
 
 
 def folder_problem(variable: str) -> str | None:
@@ -134,15 +158,18 @@ def port_problem(name: str) -> str | None:
     return None
 
 
-def problems(ports: list[str]) -> list[str]:
+def problems(needs: list[str]) -> list[str]:
     """Everything that stands in the way, in the order of set-up."""
-    found = [java_problem(), library_problem(), disk_problem(), folder_problem("DATA"), folder_problem("MACRO"), *map(port_problem, ports)]
+    found = [
+        java_problem(), library_problem(), disk_problem(), source_problem(), folder_problem("DATA"), folder_problem("MACRO"),
+        *(data_problem() if need == "data" else port_problem(need) for need in needs),
+    ]
     return [problem for problem in found if problem]
 
 
-def main(ports: list[str]) -> int:
+def main(needs: list[str]) -> int:
     """Exit code: 0 where nothing stands in the way."""
-    found = problems(ports)
+    found = problems(needs)
     for problem in found:
         print(f"make: {problem}", file=sys.stderr)
     return 1 if found else 0

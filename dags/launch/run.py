@@ -13,6 +13,8 @@ import psycopg2
 
 from conf.database import role_dsn
 from conf.settings import Settings, load_settings
+from conf.source import load_source
+from dags.landed_files import missing_files
 from dags.launch.airflow_api import AirflowApi, TaskState
 from dags.launch.airflow_home import AirflowProblem
 from dags.launch.database import DatabaseProblem, database
@@ -46,6 +48,16 @@ def next_as_of_date(settings: Settings) -> date:
     if last:
         return last + timedelta(days=1)
     return settings.night.first_as_of_date or datetime.now(UTC).date() - timedelta(days=1)
+
+
+def refuse_missing_files(settings: Settings, as_of_date: date) -> None:
+    """Raise RunFailed, naming the files, where a night would wait for files in vain: who runs it by hand is there to see it.
+
+    The simulated market writes its files first.
+    """
+    missing = [] if settings.source == "simulated" else missing_files(load_source(settings.source), settings.data_folder, as_of_date)
+    if missing:
+        raise RunFailed(f"missing files: {'; '.join(missing)}: name their folder with DATA=, or put them there")
 
 
 def run_dag(api: AirflowApi, processes: Processes | None, dag_id: str, as_of_date: date) -> None:
@@ -113,6 +125,7 @@ def main() -> int:
     try:
         with stopped_by_signals(), owner(settings) as is_owner, database(settings):
             as_of_date = chosen or next_as_of_date(settings)
+            refuse_missing_files(settings, as_of_date)
             if is_owner:
                 say(f"starting Airflow for the {settings.source} market")
                 with airflow(settings, follow_schedules=False) as (api, processes):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +12,11 @@ import pytest
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG, TriggerRule
+from airflow.sdk.exceptions import AirflowException, AirflowSensorTimeout
 
 from conf.settings import ROOT, load_settings
-from dags.job_tasks import FailOnLastingErrors, as_of_date, by_clock
+from dags import job_tasks
+from dags.job_tasks import FailOnLastingErrors, JobOperator, LandedFilesSensor, as_of_date, by_clock
 
 DAG_IDS = ("nightly_scoring", "credit_training", "market_indicators", "simulated_market", "rollback_publication")
 COMMANDS = Path(__file__).parent / "commands"
@@ -31,7 +34,11 @@ def test_dag_says_whose_it_is_and_what_it_does(dag_bag, dag_id):
     assert dag.tags
     assert not dag.catchup
     assert dag.max_active_runs == 1
+    assert dag.params.get_param("batch" if dag_id == "rollback_publication" else "as_of_date").description
     for task in dag.tasks:
+        if task.task_id not in ("check_champion", "await_files", "rollback_publication"):
+            assert task.retries == 2 and task.retry_exponential_backoff, task.task_id
+        assert task.pool == ("spark" if isinstance(task, SparkSubmitOperator) else "default_pool"), task.task_id
         assert task.owner != "airflow", task.task_id
         assert task.doc_md, task.task_id
         assert task.execution_timeout, task.task_id
@@ -91,6 +98,42 @@ def test_nothing_passes_a_job_or_a_gate(dag_bag):
         assert night.get_task(gate).trigger_rule == TriggerRule.ONE_DONE
         assert night.get_task(after).upstream_task_ids == {job, gate}
         assert night.get_task(after).trigger_rule == TriggerRule.ALL_SUCCESS
+
+
+@pytest.mark.parametrize("dag_id", DAG_IDS)
+def test_a_run_is_green_only_when_every_job_was(dag_bag, dag_id):
+    # Airflow looks at the last tasks alone, and a gate that runs after a failed job may be green.
+    dag = dag_bag.dags[dag_id]
+    for task in dag.leaves:
+        assert task.trigger_rule == TriggerRule.ALL_SUCCESS, task.task_id
+    for task in dag.tasks:
+        after = [dag.get_task(name) for name in task.downstream_task_ids]
+        assert not after or any(one.trigger_rule == TriggerRule.ALL_SUCCESS for one in after), task.task_id
+
+
+def test_tables_are_assets(dag_bag):
+    outlets = {asset.name for dag in dag_bag.dags.values() for task in dag.tasks for asset in task.outlets}
+    assert {"silver.loan", "gold.population", "gold.borrower_score", "gold.allocation", "publication.lending",
+            "model.simulated-credit", "silver.market_indicator"} <= outlets
+
+
+def test_a_plain_job_fails_with_what_it_said_last():
+    says = "import sys; print('working', flush=True); sys.exit('spark_jobs.landing.LandingError: loans.csv is empty')"
+    task = JobOperator(task_id="open_night", bash_command=f'{sys.executable} -c "{says}"', cwd=str(ROOT))
+    with pytest.raises(AirflowException, match=r"LandingError: loans\.csv is empty \(exit code 1\)") as failure:
+        task.execute({})
+    assert FailOnLastingErrors().evaluate(failure.value, 1, 3).action.value == "fail"
+    assert JobOperator(task_id="summary", bash_command="echo done", cwd=str(ROOT)).execute({}) == "done"
+
+
+def test_a_late_file_fails_by_its_name(tmp_path, monkeypatch):
+    lender = load_settings(source="lendingclub", data=tmp_path)
+    monkeypatch.setattr(job_tasks, "load_settings", lambda: lender)
+    sensor = LandedFilesSensor(task_id="await_files", as_of_date="2011-06-30", timeout=0, poke_interval=0.01, mode="poke")
+    with pytest.raises(AirflowSensorTimeout, match=rf"late files, awaited for 0 minutes: accepted \(accepted.*in {tmp_path}\)"):
+        sensor.execute({})
+    (tmp_path / "accepted_2007.csv.gz").touch()
+    sensor.execute({})
 
 
 def test_training_needs_no_champion(dag_bag):

@@ -32,13 +32,13 @@ def missing(folder, **files):
 
 def test_nothing_has_landed(tmp_path):
     assert missing(tmp_path, loans=DAILY, accepted=REQUIRED, extra=OPTIONAL) == [
-        "loans (loan/*/part-*.csv) of 2024-03-02", "accepted (accepted.csv or accepted.csv.gz)",
+        f"loans of 2024-03-02 (loan/*/part-*.csv in {tmp_path})", f"accepted (accepted.csv or accepted.csv.gz in {tmp_path})",
     ]
 
 
 def test_yesterdays_file_is_not_todays(tmp_path, land):
     land("loan/2024-03-01/part-0.csv")
-    assert missing(tmp_path, loans=DAILY) == ["loans (loan/*/part-*.csv) of 2024-03-02"]
+    assert missing(tmp_path, loans=DAILY) == [f"loans of 2024-03-02 (loan/*/part-*.csv in {tmp_path})"]
     land("loan/2024-03-02/part-0.csv")
     assert missing(tmp_path, loans=DAILY) == []
 
@@ -47,7 +47,7 @@ def test_a_later_file_does_not_serve_an_earlier_night(tmp_path, land):
     # Required but not daily: something must have been knowable by the night.
     sometimes = DAILY.model_copy(update={"daily": False})
     land("loan/2024-03-03/part-0.csv")
-    assert missing(tmp_path, loans=sometimes) == ["loans (loan/*/part-*.csv)"]
+    assert missing(tmp_path, loans=sometimes) == [f"loans (loan/*/part-*.csv in {tmp_path})"]
 
 
 def test_any_of_several_names_will_do(tmp_path, land):
@@ -57,4 +57,4 @@ def test_any_of_several_names_will_do(tmp_path, land):
 
 def test_a_folder_is_not_a_file(tmp_path):
     (tmp_path / "accepted.csv").mkdir()
-    assert missing(tmp_path, accepted=REQUIRED) == ["accepted (accepted.csv or accepted.csv.gz)"]
+    assert missing(tmp_path, accepted=REQUIRED) == [f"accepted (accepted.csv or accepted.csv.gz in {tmp_path})"]

@@ -85,6 +85,22 @@ def test_folders(tmp_path, monkeypatch):
         assert found is None if problem is None else problem in found, folder
 
 
+def test_an_unknown_source_is_told_with_those_that_there_are(monkeypatch):
+    assert preflight.source_problem() is None
+    monkeypatch.setenv("MOSAIC_SOURCE", "lendingclob")
+    assert preflight.source_problem().startswith("no source lendingclob: known are ")
+    assert "lendingclub" in preflight.source_problem()
+
+
+def test_a_lender_without_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("MOSAIC_HOME", str(tmp_path))
+    assert preflight.data_problem() is None, "the simulated market writes its own"
+    monkeypatch.setenv("MOSAIC_SOURCE", "lendingclub")
+    assert preflight.data_problem().startswith("no files of lendingclub: name the folder that holds them with DATA=")
+    (tmp_path / "lendingclub" / "landing").mkdir(parents=True)
+    assert preflight.data_problem() is None
+
+
 def test_unreadable_folder(tmp_path, monkeypatch):
     # Root may read anything, so the refusal itself is put in place.
     monkeypatch.setenv("MOSAIC_MACRO", str(tmp_path))

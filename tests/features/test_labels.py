@@ -1,4 +1,4 @@
-"""Outcomes and their weights, by hand."""
+"""Outcomes and how much of their risk had been watched, by hand."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from features.labels import build_incidence, life_step, with_exposure_weight, with_live_obligation, with_outcome
+from features.labels import MAX_MONTHS, build_incidence, with_live_obligation, with_outcome, with_watched_share
 from features.population import build_default_events
 
 TRAINING_DATE = date(2024, 1, 1)
@@ -117,46 +117,60 @@ def test_incidence_keeps_prepaid_loans_at_risk(silver):
     loans, late = portfolio()
     tables = silver(loan=loans, repayment=late)
     events = build_default_events(tables["loan"], tables["repayment"])
-    rows = build_incidence(tables["loan"], events, TRAINING_DATE).orderBy("step").collect()
-    expected = [0.0] * 6 + [AT_6] * 12 + [AT_18] * 19
-    assert [row["step"] for row in rows] == list(range(37))
+    rows = build_incidence(tables["loan"], events, TRAINING_DATE).orderBy("month").collect()
+    # Nothing happened in the last twelve months that were watched, 25 to 36: so it goes on.
+    expected = [0.0] * 6 + [AT_6] * 12 + [AT_18] * (MAX_MONTHS + 1 - 18)
+    assert [row["month"] for row in rows] == list(range(MAX_MONTHS + 1))
     assert [row["incidence"] for row in rows] == pytest.approx(expected, abs=1e-12)
+
+
+def test_incidence_beyond_what_was_watched_goes_on_with_the_last_hazard(silver):
+    # Four loans of 60 months, watched for 12: one defaults in month 6, one in its month 13, which is not complete yet.
+    begun = {"a": "2023-01-01", "b": "2022-12-15", "c": "2023-01-01", "d": "2023-01-01"}
+    loans = [{"borrower_id": name, "loan_id": name, "term_months": 60, "listed_on": day, "originated_on": day, "known_from": day}
+             for name, day in begun.items()]
+    late = [{"borrower_id": "a", "loan_id": "a", "installment_no": 1, "due_on": "2023-04-02", "days_past_due": 90, "known_from": "2023-07-01"},
+            {"borrower_id": "b", "loan_id": "b", "installment_no": 9, "due_on": "2023-10-02", "days_past_due": 90, "known_from": "2024-01-01"}]
+    tables = silver(loan=loans, repayment=late)
+    events = build_default_events(tables["loan"], tables["repayment"])
+    found = [row["incidence"] for row in build_incidence(tables["loan"], events, TRAINING_DATE).orderBy("month").collect()]
+    assert found[12] == pytest.approx(0.25)
+    tail = 1 / (6 * 4 + 6 * 3)  # one default over the loans at risk in months 1 to 12
+    assert found[13:16] == pytest.approx([1 - 0.75 * (1 - tail) ** more for more in (1, 2, 3)])
 
 
 def test_incidence_of_nothing_known_is_nothing(silver):
     tables = silver()
     events = build_default_events(tables["loan"], tables["repayment"])
     rows = build_incidence(tables["loan"], events, TRAINING_DATE).collect()
-    assert [row["incidence"] for row in rows] == [0.0] * 37
+    assert [row["incidence"] for row in rows] == [0.0] * (MAX_MONTHS + 1)
 
 
-def test_censored_rows_weigh_the_risk_they_were_watched_for(spark):
-    curve = [0.0] * 6 + [AT_6] * 12 + [AT_18] * 19
-    incidence = spark.createDataFrame(list(enumerate(curve)), "step INT, incidence DOUBLE")
+def test_the_share_of_risk_that_was_watched(spark):
+    curve = [0.0] * 6 + [AT_6] * 12 + [AT_18] * (MAX_MONTHS + 1 - 18)
+    incidence = spark.createDataFrame(list(enumerate(curve)), "month INT, incidence DOUBLE")
     cases = {
-        # borrower: as-of date, months on book, term, is_default
-        "default": ("2023-12-01", 0, 36, True),
-        "year_watched": ("2023-01-01", 0, 36, False),  # F(12) / F(36)
-        "watched_to_the_end": ("2023-01-01", 12, 36, False),  # F(24) is all that was left
-        "no_risk_watched": ("2023-10-01", 0, 36, False),  # F(3) is 0: tells nothing, left out
-        "past_all_seen": ("2023-09-01", 20, 36, False),  # no risk was ever seen after month 20: 4 of 16 months
-        "longer_term": ("2023-01-01", 0, 60, False),  # 12 of 60 months are step 8 of 36: F(8) / F(36)
-        "over": ("2023-01-01", 40, 36, False),  # past its term: nothing more can come
+        # borrower: as-of date, origination, months on book, term, is_default
+        "year_watched": ("2023-01-01", "2023-01-01", 0, 36, False),  # F(12) / F(39)
+        "default": ("2023-01-01", "2023-01-01", 0, 36, True),  # the same: as likely to have been seen by then
+        "funded_later": ("2023-01-01", "2023-08-01", 0, 36, False),  # its risk began with the loan: F(5) is 0, left out
+        "never_funded": ("2023-01-01", None, 0, 36, False),  # watched from the as-of date
+        "watched_to_the_end": ("2023-01-01", "2022-01-01", 12, 36, False),  # F(24) is all that was left
+        "no_risk_watched": ("2023-10-01", "2023-10-01", 0, 36, False),  # F(3) is 0: tells nothing, left out
+        "default_without_risk": ("2023-10-01", "2023-10-01", 0, 36, True),  # a default stays, whatever the curve says
+        "past_all_seen": ("2023-09-01", "2022-01-01", 20, 36, False),  # no risk was ever seen after month 20: 4 of 19 months
+        "longer_term": ("2023-01-01", "2023-01-01", 0, 60, False),  # by months on book, not by shares of the term
+        "over": ("2023-01-01", "2019-09-01", 40, 36, False),  # past its term and the lag: nothing more can come
     }
-    rows = [(one, date.fromisoformat(day), held, term, bad) for one, (day, held, term, bad) in cases.items()]
+    rows = [
+        (one, date.fromisoformat(day), begun and date.fromisoformat(begun), held, term, bad)
+        for one, (day, begun, held, term, bad) in cases.items()
+    ]
     spine = spark.createDataFrame(
-        rows, "borrower_id STRING, as_of_date DATE, months_on_book INT, term_months INT, is_default BOOLEAN"
+        rows, "borrower_id STRING, as_of_date DATE, originated_on DATE, months_on_book INT, term_months INT, is_default BOOLEAN"
     )
-    weighed = with_exposure_weight(spine, incidence, TRAINING_DATE)
-    assert {row["borrower_id"]: row["label_weight"] for row in weighed.collect()} == pytest.approx(
-        {"default": 1.0, "year_watched": AT_6 / AT_18, "watched_to_the_end": 1.0, "past_all_seen": 0.25,
-         "longer_term": AT_6 / AT_18, "over": 1.0}
+    shares = with_watched_share(spine, incidence, TRAINING_DATE)
+    assert {row["borrower_id"]: row["watched_share"] for row in shares.collect()} == pytest.approx(
+        {"year_watched": AT_6 / AT_18, "default": AT_6 / AT_18, "never_funded": AT_6 / AT_18, "watched_to_the_end": 1.0,
+         "default_without_risk": 0.0, "past_all_seen": 4 / 19, "longer_term": AT_6 / AT_18, "over": 1.0}
     )
-
-
-def test_steps_of_a_life(spark):
-    frame = spark.createDataFrame(
-        [(0.0, 36), (0.1, 36), (35.5, 36), (50.0, 36), (-1.0, 36), (13.0, 60), (1.0, 12)], "months DOUBLE, term INT"
-    )
-    steps = frame.select(life_step(frame["months"], frame["term"]).alias("step")).collect()
-    assert [row["step"] for row in steps] == [0, 1, 36, 36, 0, 8, 3]

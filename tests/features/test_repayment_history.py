@@ -71,23 +71,25 @@ def test_a_month_that_nobody_paid_in_tells_nothing(told):
 
 def test_after_the_last_payment_of_a_lost_loan_every_instalment_stays_unpaid(told):
     charged_off = date(2010, 8, 28)  # 150 days after 31 March
-    assert told["lost"][:2] == [on_time(1, date(2010, 2, 28)), on_time(2, date(2010, 3, 31), paid="40")]
-    april = date(2010, 4, 30)
+    march, april = date(2010, 3, 31), date(2010, 4, 30)
     nothing, zero, due = None, money("0"), money("100")
-    assert told["lost"][2:7] == [
-        (3, date(2010, 4, 30), april, due, nothing, zero, 0),
+    # What was really paid last is told when the loan is over: before, it would say how it ends.
+    assert told["lost"][:3] == [
+        on_time(1, date(2010, 2, 28)), on_time(2, march), (2, charged_off, march, due, march, money("40"), 0),
+    ]
+    assert told["lost"][3:7] == [
         (3, date(2010, 5, 30), april, due, nothing, zero, 30),
         (3, date(2010, 6, 29), april, due, nothing, zero, 60),
         (3, date(2010, 7, 29), april, due, nothing, zero, 90),
         (3, charged_off, april, due, charged_off, money("25.50"), 120),
     ]
-    # May, June and July fall due before the charge-off, August does not; nothing is told after it.
-    assert {row[0] for row in told["lost"][7:]} == {4, 5, 6}
+    # May and June are told at 30 days; July's 30 days would end after the charge-off, and nothing is told after it.
+    assert {row[0] for row in told["lost"][7:]} == {4, 5}
     assert max(row[1] for row in told["lost"]) == charged_off
 
 
 def test_a_loan_that_never_pays_is_late_from_its_first_instalment(told):
-    assert [row[6] for row in told["never"] if row[0] == 1] == [0, 30, 60, 90]
+    assert [row[6] for row in told["never"] if row[0] == 1] == [30, 60, 90]
     assert all(row[4] is None and row[5] == 0 for row in told["never"])
 
 
@@ -98,7 +100,8 @@ def test_a_payment_ahead_of_the_first_instalment_stands_in_it(told):
 def test_nothing_is_told_before_it_happened_and_sums_hold(told):
     totals = {"early": "550", "later": "299.97", "lost": "165.50", "never": "0", "ahead": "80"}
     for name, rows in told.items():
-        assert sum(row[5] for row in rows) == money(totals[name]), name
+        last_told = {row[0]: row[5] for row in rows}
+        assert sum(last_told.values()) == money(totals[name]), name
         for _, known_from, _, _, paid_on, _, _ in rows:
             assert paid_on is None or paid_on <= known_from
 
@@ -108,14 +111,17 @@ def test_a_loan_is_listed_then_current_then_over(spark):
         [
             ("lost", date(2010, 1, 1), Decimal(900), "charged_off", date(2010, 3, 1)),
             ("runs", date(2010, 1, 1), Decimal(900), "current", None),
+            ("at_once", date(2010, 1, 1), Decimal(900), "paid", date(2010, 1, 1)),  # paid back in the month of its issue
         ],
         "loan_id STRING, issued_on DATE, funded_on_issue DECIMAL(18,2), outcome STRING, last_paid_on DATE",
     )
     rows = build_loan_statuses(loans).select(
         "loan_id", "status", "known_from", "listed_on", "originated_on", F.col("funded_amount").cast("int"), "closed_on"
     ).orderBy("loan_id", "known_from").collect()
-    listed, issued, lost = date(2009, 12, 31), date(2010, 1, 1), date(2010, 8, 28)
+    listed, issued, lost = date(2009, 12, 31), date(2010, 1, 31), date(2010, 8, 28)
     assert [tuple(row) for row in rows] == [
+        ("at_once", "listed", listed, listed, None, 0, None),
+        ("at_once", "paid", issued, listed, issued, 900, issued),
         ("lost", "listed", listed, listed, None, 0, None),
         ("lost", "current", issued, listed, issued, 900, None),
         ("lost", "charged_off", lost, listed, issued, 900, lost),

@@ -141,7 +141,7 @@ def test_default_within_horizon(tables):
         ("other", application): ("applicant", 0, None),
     }
     assert {(row["is_default"], row["default_on"] is not None) for row in rows} == {(True, True), (False, False)}
-    assert {row["label_weight"] for row in rows} == {1.0}
+    assert {row["watched_share"] for row in rows} == {1.0}
     assert {(row["cohort_month"], row["as_of_date"]) for row in rows} == {(MAY, MAY), (JUNE, JUNE), (JUNE, application)}
     # The application's features are those of its own day: the loan was not live yet.
     assert {row["live_loans"] for row in rows if (row["borrower_id"], row["as_of_date"]) == ("prepaid", application)} == {0.0}
@@ -151,10 +151,12 @@ def test_default_ever_with_censoring(tables):
     source = SimpleNamespace(outcome="default_ever", horizon_months=12, account_month_lag_days=0)
     settings = training(training_cohorts=12, judging_cohorts=0, performing_every_months=0)
     rows = build_training_set(tables, source, settings, TRAINING_DATE).collect()
-    # Applications only, June 2023 to May 2024. Loans live twelve months, so a good one has been watched for all of it.
-    found = {row["borrower_id"]: (row["as_of_date"], row["cohort_month"], row["is_default"], row["label_weight"]) for row in rows}
+    # Applications only, June 2023 to May 2024, of loans that live twelve months: the last default shows after fifteen.
+    # Eight loans: defaults in months 5 (of 8), 6 (of 7) and, among the 5 that were watched so long, 14. F(12) / F(15).
+    share = pytest.approx((1 - 7 / 8 * 6 / 7) / (1 - 7 / 8 * 6 / 7 * 4 / 5))
+    found = {row["borrower_id"]: (row["as_of_date"], row["cohort_month"], row["is_default"], row["watched_share"]) for row in rows}
     application = date(2023, 6, 15)
-    assert found == {"prepaid": (application, JUNE, False, 1.0), "other": (application, JUNE, False, 1.0)}
+    assert found == {"prepaid": (application, JUNE, False, share), "other": (application, JUNE, False, share)}
 
 
 def test_sampling_keeps_groups_whole(spark):

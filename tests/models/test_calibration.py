@@ -16,13 +16,13 @@ def test_a_network_that_exaggerates_is_brought_back():
     draw = np.random.default_rng(2)
     true_log_odds = draw.normal(-2, 1, 40_000)
     outcome = (draw.random(40_000) < expit(true_log_odds)).astype(float)
-    weight = np.ones(40_000)
+    watched = np.ones(40_000)
 
-    calibrator = fit_calibrator(2.5 * true_log_odds + 1.5, outcome, weight, BASIS)
+    calibrator = fit_calibrator(2.5 * true_log_odds + 1.5, outcome, watched, BASIS)
 
     prob = calibrator.prob_default(2.5 * true_log_odds + 1.5)
-    assert expected_calibration_error(expit(2.5 * true_log_odds + 1.5), outcome, weight) > 0.03
-    assert expected_calibration_error(prob, outcome, weight) < 0.005
+    assert expected_calibration_error(expit(2.5 * true_log_odds + 1.5), outcome, watched) > 0.03
+    assert expected_calibration_error(prob, outcome, watched) < 0.005
     assert prob.mean() == pytest.approx(outcome.mean(), abs=1e-4)
 
 
@@ -39,12 +39,23 @@ def test_calibration_is_strictly_increasing_even_where_the_outcomes_are_not(upsi
     assert prob.min() > 0 and prob.max() < 1
 
 
-def test_weights_count_as_rows():
-    log_odds, outcome = np.array([-1.0, -1.0, 1.0, 1.0]), np.array([0.0, 1.0, 0.0, 1.0])
-    weighted = fit_calibrator(log_odds, outcome, np.array([3.0, 1.0, 1.0, 3.0]), BASIS)
-    repeated = fit_calibrator(np.repeat(log_odds, [3, 1, 1, 3]), np.repeat(outcome, [3, 1, 1, 3]), np.ones(8), BASIS)
+def test_outcomes_watched_in_part_give_back_the_eventual_probability():
+    draw = np.random.default_rng(4)
+    true_log_odds = draw.normal(-1.5, 1, 60_000)
+    watched = draw.uniform(0.05, 1.0, 60_000)
+    # Seen so far is only a part of what will come: half of it, on average.
+    outcome = (draw.random(60_000) < watched * expit(true_log_odds)).astype(float)
 
-    np.testing.assert_allclose(weighted.prob_default(log_odds), repeated.prob_default(log_odds), atol=1e-6)
+    prob = fit_calibrator(1.3 * true_log_odds + 0.4, outcome, watched, BASIS).prob_default(1.3 * true_log_odds + 0.4)
+
+    truth = expit(true_log_odds)
+    risky = truth > np.quantile(truth, 0.9)
+    assert prob.mean() == pytest.approx(truth.mean(), rel=0.02)
+    assert prob[risky].mean() == pytest.approx(truth[risky].mean(), rel=0.04)
+    metrics = score_metrics(prob, outcome, watched)
+    assert metrics["mean_prob_default"] == pytest.approx(metrics["default_rate"], rel=0.01)
+    assert metrics["ece"] < 0.01
+    assert score_metrics(truth, outcome, watched)["log_loss"] < score_metrics(outcome.mean() + 0 * truth, outcome, watched)["log_loss"]
 
 
 def test_nothing_is_certain():
@@ -68,6 +79,6 @@ def test_metrics_by_hand():
     assert metrics["defaults"] == 2
 
 
-def test_calibration_bins_hold_equal_weight():
+def test_calibration_bins_hold_equal_shares():
     table = calibration_table(np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.0, 0.0, 1.0, 1.0]), np.ones(4), bins=2)
     np.testing.assert_allclose(table, [[0.15, 0, 2], [0.35, 1, 2]])

@@ -29,6 +29,7 @@ from models.sub_models import (
     out_of_fold,
     sub_model_features,
     with_inputs,
+    with_label_weight,
     with_log_odds,
 )
 
@@ -179,7 +180,7 @@ def test_a_block_that_a_source_lacks_leaves_the_shared_context(rows, small_train
     assert "age_years" in features and "bureau_score" in features
     assert all(feature.shared for feature in FEATURES if feature.name in features)
 
-    models = fit_sub_models(frame, preparation, small_training)
+    models = fit_sub_models(with_label_weight(frame), preparation, small_training)
     outputs = with_log_odds(frame, models).select(*LOG_ODDS).toPandas()
     assert (outputs.std() > 0.05).all()
 
@@ -187,7 +188,7 @@ def test_a_block_that_a_source_lacks_leaves_the_shared_context(rows, small_train
 def test_without_any_feature_every_sub_model_is_the_base_rate(rows, small_training):
     frame, preparation = preparation_of(rows, *BLOCKS)
 
-    models = fit_sub_models(frame, preparation, small_training)
+    models = fit_sub_models(with_label_weight(frame), preparation, small_training)
     outputs = with_log_odds(frame, models).select(*LOG_ODDS).distinct().toPandas()
 
     rate = frame.agg(F.avg(F.col("is_default").cast("double"))).first()[0]

@@ -130,13 +130,12 @@ def lake(spark, tmp_path_factory) -> Lake:
 
 
 @pytest.fixture
-def night(lake, monkeypatch) -> Night:
+def night(lake, monkeypatch, gates_without_database) -> Night:
     """The night's manifest, without market indicators; database and registry stand outside."""
     versions = {table.name: lake.version(table) for table in (LOAN, REPAYMENT, INVESTOR_ORDER)}
     opened = Night("2020-06-30-0123456789ab", AS_OF, "1", {}, versions)
     monkeypatch.setattr(job, "current_night", lambda *_: opened)
     monkeypatch.setattr(job, "load_hazard", lambda *_: HAZARD)
-    monkeypatch.setattr("spark_jobs.gates.publish_results", lambda *_: None)
     return opened
 
 

@@ -60,7 +60,7 @@ def test_recovers_from_a_killed_server_and_its_pid_file(database):
     while server_state(database).pid and time.monotonic() < deadline:
         time.sleep(0.05)
     assert server_state(database).pid is None
-    with pytest.raises(DatabaseUnreachable, match="database_server ensure"):
+    with pytest.raises(DatabaseUnreachable, match="make job SOURCE=simulated"):
         connect(database, "reader")
     # The dead server's pid now belongs to a living program, which must not be taken for a server.
     pid_file = database.market / "postgres" / "postmaster.pid"

@@ -11,11 +11,14 @@ from psycopg2.errors import InsufficientPrivilege, RaiseException
 
 from conf.source import load_source
 from conf.tables import BORROWER, GATE_RESULT, INVESTOR_ORDER, LOAN, QUARANTINE, REPAYMENT
-from spark_jobs import database, ingest, landing
+from spark_jobs import database, ingest, landing, publish
 from spark_jobs.database import connect
 from spark_jobs.gates import GateFailed
 from spark_jobs.lake import Lake
 from spark_jobs.manifest import build_manifest, current_night, open_manifest
+from spark_jobs.publication import PublicationRefused
+from tests.published_night import make_batch
+from tests.published_night import publish as publish_night
 
 FIRST, SECOND, THIRD, FOURTH = (date(2024, 3, day) for day in (1, 2, 3, 4))
 SHOP = r"""
@@ -171,6 +174,9 @@ def test_the_nights_of_a_shop(spark, shop):
     assert lake.read(LOAN).count() == rows["loan"]
     assert {row.order_id for row in lake.read(INVESTOR_ORDER).collect()} == {"o1", "o6", "o8"}
 
+    # Yesterday's publication, which is to outlive what comes.
+    publish_night(settings, make_batch(SECOND))
+
     # Night three: every row is broken. The gate fails and says so, nothing is pinned, the night can be run again.
     (data / "people" / "2024-03-03.csv").write_text("nr;town;income;told\n8;Ulm;?;2024-03-03\n9;Ulm;?;2024-03-03\n")
     open_night(settings, THIRD)
@@ -179,6 +185,10 @@ def test_the_nights_of_a_shop(spark, shop):
             ingest.run(spark, settings, THIRD)
     assert not current_night(settings, THIRD).silver_versions
     assert lake.read(QUARANTINE).count() == rows["quarantine"] + 2
+    with pytest.raises(PublicationRefused, match=r"ingest\.borrower failed"):
+        publish.run(spark, settings, THIRD)
+    assert answers(settings, "reader", "SELECT batch_id FROM publication.latest_publication") == [(make_batch(SECOND).batch_id,)]
+    assert answers(settings, "reader", "SELECT count(*) FROM publication.latest_borrower_score") == [(3,)]
 
     # It is delivered again with a row that can be read and is wrong: the gate fails as before.
     (data / "people" / "2024-03-03.csv").write_text(
@@ -228,7 +238,7 @@ def test_orders_over_time(spark, shop):
     # A front end cancels one, tries a status that there is not, and places one before all time. A second file was cut
     # off in its last line, and says something unreadable about an order that is there.
     with closing(connect(settings, "intake")) as session, session, session.cursor() as cursor:
-        cursor.execute("UPDATE intake.investor_order SET status = 'cancelled' WHERE order_id = 'o1'")
+        cursor.execute("UPDATE intake.investor_order SET status = 'cancelled' WHERE order_id IN ('o1', 'o2')")
         cursor.execute("INSERT INTO intake.investor_order (order_id, amount, target_return, placed_at) VALUES ('o3', '1', '0.05', '-infinity')")
     with closing(connect(settings, "intake")) as session, session.cursor() as cursor:
         with pytest.raises(RaiseException, match="unknown status gone"):
@@ -236,14 +246,28 @@ def test_orders_over_time(spark, shop):
         session.rollback()
         with pytest.raises(InsufficientPrivilege):
             cursor.execute("UPDATE intake.investor_order SET amount = '9' WHERE order_id = 'o2'")
+    # One was cancelled in the afternoon of the second day, the other in the first hour after it, in Berlin.
+    with closing(connect(settings, "owner")) as session, session, session.cursor() as cursor:
+        for order, moment in (("o1", "2024-03-02T15:00+01"), ("o2", "2024-03-03T00:30+01")):
+            cursor.execute("UPDATE intake.order_status_change SET changed_at = %s WHERE order_id = %s", (moment, order))
     (data / "orders" / "2024-03-02.csv").write_text(f"{header}o2,i1,2000,EUR,0.05,yesterday\no4,i2,10\n,i2,10,EUR,0.05,\n")
     open_night(settings, SECOND)
     for _ in range(2):
         ingest.run(spark, settings, SECOND)
-    silver = lake.read(INVESTOR_ORDER).orderBy("order_id", "known_from").collect()
-    assert [(row.order_id, row.known_from, row.status) for row in silver] == [
-        ("o1", FIRST, "open"), ("o1", SECOND, "cancelled"), ("o2", FIRST, "open"),
-    ]
+
+    def told():
+        silver = lake.read(INVESTOR_ORDER).orderBy("order_id", "known_from").collect()
+        return [(row.order_id, row.known_from, row.status) for row in silver]
+
+    expected = [("o1", FIRST, "open"), ("o1", SECOND, "cancelled"), ("o2", FIRST, "open")]
+    assert told() == expected
+    # Whenever the first night is run again, nothing of what came later is known of it.
+    ingest.run(spark, settings, FIRST)
+    assert told() == expected
+    assert open_night(settings, FIRST).batch_id == current_night(settings, FIRST).batch_id
+    open_night(settings, THIRD)
+    ingest.run(spark, settings, THIRD)
+    assert told() == [*expected, ("o2", THIRD, "cancelled")]
     assert sorted(answers(settings, "intake", "SELECT order_id, reasons FROM intake.order_refusal")) == [
         ("o3", ["time of placing is no time: -infinity"]),
         ("orders/2024-03-02.csv:1", ["order o2", "placed_at yesterday is not a time"]),

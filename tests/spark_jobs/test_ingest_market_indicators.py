@@ -10,6 +10,7 @@ from conf.tables import MARKET_INDICATOR, QUARANTINE
 from spark_jobs.ingest_market_indicators import indicator_files, read_layout, run
 from spark_jobs.lake import Lake
 from spark_jobs.landing import LandingError
+from spark_jobs.open_night import FutureNight
 
 FRED = "sasdate,UNRATE,BAAFFM,HWI\nTransform:,2,1,5\n1/1/2024,3.7,4.1,9000\n2/1/2024,3.9,4.0,\n"
 BOK = "date,RATE\n2024-01-01,3.5\n2024-02-01,3.5\n"
@@ -71,6 +72,24 @@ def test_of_two_vintages_the_later_counts_and_a_past_run_changes_no_night(spark,
         ("BOK_BASE_RATE", month, date(2024, 2, 29), 3.75),
         ("BOK_BASE_RATE", month, date(2024, 3, 1), 4.0),
     ]
+
+
+def test_the_published_files_of_two_central_banks(spark, settings, shared_data, gates_without_database):
+    settings = settings.model_copy(update={"macro": shared_data / "macro"})
+    run(spark, settings, date(2011, 6, 30))
+    lake = Lake(spark, settings)
+    silver = lake.read(MARKET_INDICATOR)
+    assert silver.select("series_id").distinct().count() == 127  # 126 of FRED-MD, and the base rate
+    assert silver.where("series_id = 'BOK_BASE_RATE'").count() == 273
+    row = silver.where("series_id = 'UNRATE' AND observed_on = '2009-10-01'").first()
+    assert (row.value, row.known_from) == (10.0, date(2009, 11, 30))
+    assert lake.read(QUARANTINE).count() == 0
+    assert gates_without_database[0].success
+
+
+def test_a_day_that_has_not_begun_is_refused(spark, settings):
+    with pytest.raises(FutureNight, match="2911-06-30 lies ahead"):
+        run(spark, settings.model_copy(update={"source": "lendingclub"}), date(2911, 6, 30))
 
 
 def test_without_a_folder_the_run_says_that_caps_are_static(spark, settings, caplog, gates_without_database):

@@ -105,6 +105,7 @@ def test_the_night_opened_last_is_current_and_keeps_its_pins(empty_market):
     assert current_night(empty_market, LATER) == second
     assert (second.model_version, dict(second.landed_files), dict(second.silver_versions)) == ("4", FILES, {})
     again = open_manifest(empty_market, manifest)
+    pin_silver_versions(empty_market, again, {"loan": 6})
     assert again.batch_id == first.batch_id == current_night(empty_market, LATER).batch_id
     assert dict(again.silver_versions) == {"loan": 5}
 
@@ -129,7 +130,15 @@ def test_orders_of_a_front_end_count_and_those_of_files_do_not(empty_market):
     assert orders_digest(empty_market, day_ends) == digests[0] == ""
     place("of today", datetime(2020, 1, 31, 23, tzinfo=UTC), None)
     place("of no time", None, None)
-    assert orders_digest(empty_market, day_ends) != digests[0]
+    digests.append(orders_digest(empty_market, day_ends))
+    assert digests[1] != digests[0]
+    # The status that a front end gives an order counts, of a file's too, from the moment of the change on: not before.
+    with closing(connect(empty_market, "intake")) as session, session, session.cursor() as cursor:
+        cursor.execute("UPDATE intake.investor_order SET status = 'filled' WHERE order_id = 'of a file'")
+    assert orders_digest(empty_market, day_ends) == digests[1]
+    with closing(connect(empty_market, "owner")) as session, session, session.cursor() as cursor:
+        cursor.execute("UPDATE intake.order_status_change SET changed_at = '2020-01-31T12:00Z'")
+    assert orders_digest(empty_market, day_ends) not in digests
 
 
 def test_open_night_writes_what_has_landed(empty_market, monkeypatch, capsys):

@@ -83,6 +83,26 @@ def test_partitioning_changes_no_row(spark, small, tmp_path, monkeypatch):
         assert expected and rows(folders[1], table, FIRST) == expected
 
 
+def test_partitioning_changes_no_row_of_a_night_and_no_truth(spark, small, tmp_path, monkeypatch):
+    folders, truths = [], []
+    for tasks, seats in (("one", 10_000), ("many", 70)):
+        monkeypatch.setattr(simulate, "NIGHT_TASK_BORROWERS", seats)
+        landing = simulate.Landing(tmp_path / tasks)
+        simulate.land_days(spark, landing, small.simulation, [NEXT, date(2026, 5, 4)])
+        folders.append(landing.folder)
+        truths.append(sorted(simulate.build_truth(spark, small.simulation, NEXT).collect()))
+    assert len(list((folders[1] / "repayment" / NEXT.isoformat()).iterdir())) > 1
+    for table in LAYOUTS:
+        assert rows(folders[1], table, NEXT) == rows(folders[0], table, NEXT)
+    assert truths[0] and truths[1] == truths[0]
+
+
+def test_a_day_before_the_market_is_refused(spark, small):
+    simulate.run(spark, small, FIRST)
+    with pytest.raises(simulate.BeforeTheMarket, match="begins on 2026-05-01, 2026-04-30 lies before"):
+        simulate.run(spark, small, date(2026, 4, 30))
+
+
 def test_a_killed_landing_is_taken_up_again(spark, small):
     """What a killed run leaves: some tables moved, others not, parts lying about, no orders."""
     simulate.run(spark, small, FIRST)

@@ -38,7 +38,8 @@ def market(tmp_path_factory, small_training):
     """A market of its own, whose registry starts empty."""
     home = tmp_path_factory.mktemp("market")
     (home / "jars").symlink_to(load_settings().home / "jars")
-    return load_settings(home=home, training=small_training)
+    # A fifth of 400 judges, and holds some ten defaults.
+    return load_settings(home=home, training=small_training.model_copy(update={"min_defaults": 8}))
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,8 @@ def trained(spark, market, rows, module_patch):
     counts = pd.DataFrame({"months_on_book": range(1, 11), "term_months": 12, "at_risk": 100, "defaults": 1, "prepaid": 2})
     night = Night("2011-03-31-0123456789ab", TRAINED_ON, "none", {}, {"loan": 4})
     module_patch.setattr("spark_jobs.gates.publish_results", lambda settings, results: None)
+    for job in (train_credit, score):
+        module_patch.setattr(job, "withdraw_results", lambda settings, job, batch_id: None)
     module_patch.setattr(train_credit, "current_night", lambda settings, as_of_date, training: night)
     module_patch.setattr(train_credit, "read_silver", lambda lake, versions: {})
     module_patch.setattr(train_credit, "build_training_set", lambda *arguments: rows)
@@ -193,12 +196,20 @@ def test_the_hazard_loads_alone(trained, market):
     assert set(load_hazard(market, "1").terms) == {12}
 
 
-def test_mlflow_itself_scores_a_pandas_frame(spark, trained, market, rows, scored):
-    mlflow.set_tracking_uri(market.tracking_uri)
+def test_mlflow_itself_scores_a_pandas_frame_in_a_fresh_process(trained, market, rows, scored, tmp_path):
     people = rows.where(F.col("as_of_date") == F.lit(NIGHT)).orderBy("borrower_id").limit(5).toPandas()
+    people[[feature.name for feature in FEATURES]].to_json(tmp_path / "people.json")
+    program = (
+        "import sys, mlflow, pandas\n"
+        "mlflow.set_tracking_uri(sys.argv[1])\n"
+        "found = mlflow.pyfunc.load_model('models:/simulated-credit/1').predict(pandas.read_json(sys.argv[2]).astype('float64'))\n"
+        "found.to_json(sys.argv[3])"
+    )
+    arguments = [market.tracking_uri, str(tmp_path / "people.json"), str(tmp_path / "found.json")]
+    done = subprocess.run([sys.executable, "-c", program, *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
 
-    found = mlflow.pyfunc.load_model("models:/simulated-credit/1").predict(people[[feature.name for feature in FEATURES]])
-
+    found = pd.read_json(tmp_path / "found.json")
     np.testing.assert_allclose(found["prob_default"], scored["prob_default"].head(5), rtol=0, atol=1e-9)
     assert found["risk_group"].tolist() == scored["risk_group"].head(5).tolist()
 
@@ -212,3 +223,26 @@ def test_cohorts_are_split_by_time(market):
     )
     with pytest.raises(train_credit.TooFewCohorts, match="3 cohorts cannot be split"):
         train_credit.split_cohorts(months[:3], training)
+    everywhere = train_credit.split_cohorts(months, training.model_copy(update={"judged_on": "all_months"}))
+    assert everywhere == train_credit.Cohorts(tuple(months), tuple(months), tuple(months))
+
+
+def test_no_party_stands_on_two_sides(market, rows):
+    months = sorted({row["cohort_month"] for row in rows.select("cohort_month").distinct().collect()})
+    shares = market.training.model_copy(update={"calibration_share": 0.15, "judging_share": 0.2})
+    cohorts = train_credit.Cohorts(tuple(months[:1]), tuple(months[1:2]), tuple(months[2:]))
+
+    def parties(parts):
+        return [{row["identity_group_id"] for row in part.collect()} for part in parts]
+
+    train, calibrate, judge = train_credit.part_rows(rows, cohorts, shares)
+    sides = parties((train, calibrate, judge))
+    assert not sides[0] & sides[1] and not sides[0] & sides[2] and not sides[1] & sides[2]
+    assert [{row["cohort_month"] for row in part.select("cohort_month").distinct().collect()} for part in (train, calibrate, judge)] == [
+        {month} for month in months
+    ]
+    # 200 parties of two: give or take four standard deviations.
+    assert 100 < len(sides[0]) < 160 and 10 < len(sides[1]) < 51 and 17 < len(sides[2]) < 63
+    # Months of another training, the same parties: a champion of then has not trained on those who judge now.
+    earlier = train_credit.part_rows(rows, train_credit.Cohorts(tuple(months), (), ()), shares)[0]
+    assert not parties([earlier])[0] & (sides[1] | sides[2])

@@ -1,0 +1,85 @@
+"""Delta tables hold what they declare, and nothing else."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+from pyspark.sql.types import StructType
+
+from conf.settings import ROOT
+from conf.tables import BORROWER_SCORE, CREDIT_INQUIRY, LOAN, TRUTH_DEFAULT
+from spark_jobs.lake import Lake, MissingTable, WrongColumns
+
+DAY = date(2024, 1, 31)
+# Delta's own errors come as they are in the JVM.
+REFUSED = (PySparkException, Py4JJavaError)
+LOAN_ROW = {
+    "loan_id": "l1", "borrower_id": "b1", "amount": 1000, "term_months": 36, "interest_rate": 0.1, "purpose": None, "grade": None,
+    "within_policy": True, "listed_on": DAY, "originated_on": None, "funded_amount": 0, "status": "listed", "closed_on": None,
+    "currency": "EUR", "known_from": DAY, "source_file": "loans.csv", "row_number": 1,
+}
+
+
+@pytest.fixture
+def lake(spark, settings):
+    return Lake(spark, settings)
+
+
+def loans(lake: Lake, **values):
+    ddl = LOAN.ddl.replace("DECIMAL(18,2)", "INT").replace(" NOT NULL", "")
+    return lake.spark.createDataFrame([tuple((LOAN_ROW | values).values())], ddl)
+
+
+def test_a_table_is_made_as_it_is_declared(lake):
+    lake.append(LOAN, loans(lake))
+    found = {field.name: (field.dataType, field.nullable) for field in lake.read(LOAN).schema}
+    assert found == {field.name: (field.dataType, field.nullable) for field in StructType.fromDDL(LOAN.ddl)}
+    assert lake.read(LOAN).count() == 1
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{"amount": -5}, {"interest_rate": 13.5}, {"status": "lost"}, {"listed_on": date(2024, 2, 1)}, {"loan_id": None}],
+    ids=lambda broken: next(iter(broken)),
+)
+def test_a_constraint_refuses_a_row_that_the_checks_have_let_pass(lake, broken):
+    with pytest.raises(REFUSED, match=r"(?i)constraint"):
+        lake.append(LOAN, loans(lake, **broken))
+    assert lake.read(LOAN).count() == 0
+
+
+def test_a_score_outside_its_range_is_refused(lake):
+    row = (
+        "b1", DAY, "person", 1.5, 12, 600, 1, None, -2.0, -1.5, -0.25, 0.1, "7", "2024-01-31-x",
+    )
+    values = dict(zip(
+        ("borrower_id", "as_of_date", "borrower_type", "prob_default", "horizon_months", "score_points", "risk_group", "reason_codes",
+         "timeseries_log_odds", "behavior_log_odds", "record_log_odds", "raw_prob_default", "model_version", "batch_id"), row, strict=True,
+    ))
+    frame = lake.spark.createDataFrame([tuple(values[column] for column in BORROWER_SCORE.columns)], BORROWER_SCORE.ddl)
+    with pytest.raises(REFUSED, match=r"(?i)constraint"):
+        lake.replace(BORROWER_SCORE, frame, DAY)
+
+
+def test_missing_columns_are_named_with_those_that_are_there(lake):
+    frame = lake.spark.createDataFrame([("b1", DAY)], "borrower_id STRING, inquired_on DATE")
+    with pytest.raises(WrongColumns, match=r"credit_inquiry: missing columns \['purpose', .*; the frame has \['borrower_id', 'inquired_on'\]"):
+        lake.append(CREDIT_INQUIRY, frame)
+
+
+def test_a_table_that_nobody_has_written_says_which_job_to_run(lake):
+    with pytest.raises(MissingTable, match=r"gold table borrower_score does not exist at .*: run the job score first"):
+        lake.read(BORROWER_SCORE)
+
+
+def test_nothing_that_makes_scores_reads_the_truth():
+    readers = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("features", "models", "spark_jobs", "dags", "serving", "expectations")
+        for path in (ROOT / folder).rglob("*.py")
+        if TRUTH_DEFAULT.name in path.read_text() or "TRUTH_DEFAULT" in path.read_text()
+    }
+    assert readers == {"spark_jobs/simulate.py"}
