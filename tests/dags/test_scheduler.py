@@ -1,4 +1,5 @@
-"""Airflow's scheduler, from an empty home: a market's files and indicators, and a night that finds no champion."""
+"""Airflow's scheduler, from an empty home: a market's files and indicators, a night that finds no champion, training, and
+the night, published."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from contextlib import closing, suppress
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import psycopg2
@@ -17,21 +18,29 @@ from conf.settings import ROOT, Settings, load_settings
 from conf.spark import JOBS_PYTHON
 from dags.launch.database import database
 from dags.launch.market import airflow
-from dags.launch.run import RunFailed, run_dag
+from dags.launch.run import RunFailed, next_as_of_date, run_dag
 
 DAY = date(2025, 6, 30)
+# A market so small that all is done in minutes; what it learns is nothing to judge a model by.
+SMALL = {
+    "SIMULATION__BORROWERS": "300", "TRAINING__FOLDS": "2", "TRAINING__TRAINING_COHORTS": "1", "TRAINING__MIN_DEFAULTS": "3",
+    "TRAINING__MIN_AUC": "0", "TRAINING__ENSEMBLE_EPOCHS": "3", "TRAINING__ENSEMBLE_SEEDS": "1",
+    "TRAINING__LIGHTGBM": '{"num_leaves": 5, "num_iterations": 10, "min_data_in_leaf": 5, "learning_rate": 0.1}',
+    "TRAINING__GBT": '{"maxIter": 2, "maxDepth": 2, "stepSize": 0.3}',
+}
 
 
 @pytest.fixture
 def small_market(monkeypatch, free_port):
-    """Settings of an empty market of 300 borrowers; its home is not pytest's, which another user, whom the database
-    server runs as under root, could not enter."""
+    """Settings of an empty, small market; its home is not pytest's, which another user, whom the database server runs as
+    under root, could not enter."""
     home = Path(tempfile.mkdtemp(prefix="mosaic-scheduler-"))
     home.chmod(0o755)
     for name in ("jars", "classes.jsa"):
         (home / name).symlink_to(load_settings().home / name)
     monkeypatch.setenv("MOSAIC_HOME", str(home))
-    monkeypatch.setenv("MOSAIC_SIMULATION__BORROWERS", "300")
+    for name, value in SMALL.items():
+        monkeypatch.setenv(f"MOSAIC_{name}", value)
     for name in ("POSTGRES", "AIRFLOW"):
         monkeypatch.setenv(f"MOSAIC_PORTS__{name}", str(free_port()))
     try:
@@ -52,7 +61,13 @@ def servers_of(settings: Settings) -> list[str]:
     return found
 
 
-def test_the_scheduler_runs_jobs_gates_and_stops_at_a_missing_champion(small_market, capfd):
+def asked(settings: Settings, sql: str) -> list[tuple]:
+    with closing(psycopg2.connect(role_dsn(settings, "publisher"))) as session, session.cursor() as cursor:
+        cursor.execute(sql)
+        return cursor.fetchall()
+
+
+def test_the_scheduler_brings_a_market_from_files_to_a_publication(small_market, capfd):
     settings = small_market
     with database(settings):
         with airflow(settings, follow_schedules=False) as (api, processes):
@@ -61,13 +76,22 @@ def test_the_scheduler_runs_jobs_gates_and_stops_at_a_missing_champion(small_mar
             run_dag(api, processes, "market_indicators", DAY)
             with pytest.raises(RunFailed, match="nightly_scoring failed for 2025-06-30: check_champion"):
                 run_dag(api, processes, "nightly_scoring", DAY)
-        with closing(psycopg2.connect(role_dsn(settings, "publisher"))) as session, session.cursor() as cursor:
-            cursor.execute("SELECT gate, success, row_count > 0 FROM ops.gate_result")
-            assert cursor.fetchall() == [("ingest_market_indicators.market_indicator", True, True)]
-            cursor.execute("SELECT count(*) FROM publication.batch")
-            assert cursor.fetchone() == (0,)
+            assert asked(settings, "SELECT gate, success, row_count > 0 FROM ops.gate_result") == [
+                ("ingest_market_indicators.market_indicator", True, True)
+            ]
+            assert asked(settings, "SELECT count(*) FROM publication.batch") == [(0,)]
+            run_dag(api, processes, "credit_training", DAY)
+            run_dag(api, processes, "nightly_scoring", DAY)
+        assert asked(settings, "SELECT as_of_date FROM publication.current_batch") == [(DAY,)]
+        ((scored, all_in_range),) = asked(
+            settings, "SELECT count(*), bool_and(prob_default > 0 AND prob_default < 1) FROM publication.borrower_score"
+        )
+        assert scored > 100 and all_in_range
+        assert asked(settings, "SELECT count(*) > 0 FROM publication.allocation_summary") == [(True,)]
+        assert asked(settings, "SELECT bool_and(success) FROM ops.gate_result") == [(True,)]
+        assert next_as_of_date(settings) == DAY + timedelta(days=1)
     told = capfd.readouterr().out
-    for task in ("simulate", "ingest_market_indicators", "gate_indicators"):
+    for task in ("simulate", "ingest_market_indicators", "gate_indicators", "passed", "train_credit", "gate_training", "publish"):
         assert any(line.split()[1:3] == [task, "success"] for line in told.splitlines()), f"{task}\n{told}"
     assert "run the DAG credit_training" in told
     assert not servers_of(settings)

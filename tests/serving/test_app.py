@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import threading
 import time
 from datetime import timedelta
 
 import pytest
+from fakeredis import TcpFakeServer
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
@@ -35,6 +37,16 @@ def client(published):
     with TestClient(create_app(published)) as client:
         until(lambda: client.app.state.current.batch_id == make_batch(DAY).batch_id)
         yield client
+
+
+@pytest.fixture
+def redis_url():
+    """A server that speaks Redis, on loopback."""
+    server = TcpFakeServer(("127.0.0.1", 0), server_type="redis")
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield SecretStr(f"redis://127.0.0.1:{server.server_address[1]}/0")
+    server.shutdown()
+    server.server_close()
 
 
 def until(condition, seconds: float = 10) -> None:
@@ -118,6 +130,25 @@ def test_answers_are_kept_until_the_publication_moves(client, published, monkeyp
     until(lambda: client.app.state.current.batch_id == make_batch(DAY).batch_id, seconds=3)
     assert client.get("/v1/borrowers/b1/score").content == first.content
     assert asked == ["b1", "b1"]
+
+
+def test_processes_share_their_answers_by_redis_until_the_publication_moves(published, redis_url, monkeypatch):
+    asked = []
+    ask = Reader.score
+    monkeypatch.setattr(reader_module.Reader, "score", lambda self, who: asked.append(who) or ask(self, who))
+    shared = published.model_copy(update={"redis_url": redis_url})
+    with TestClient(create_app(shared)) as one, TestClient(create_app(shared)) as other:
+        for client in (one, other):
+            until(lambda client=client: client.app.state.current.batch_id == make_batch(DAY).batch_id)
+        first = one.get("/v1/borrowers/b1/score")
+        assert other.get("/v1/borrowers/b1/score").content == first.content
+        assert one.get("/v1/borrowers/thin/score").status_code == other.get("/v1/borrowers/thin/score").status_code == 404
+        assert asked == ["b1", "thin"]
+
+        publish(published, make_batch(TOMORROW))
+        until(lambda: other.app.state.current.batch_id == make_batch(TOMORROW).batch_id, seconds=3)
+        assert other.get("/v1/borrowers/b1/score").json()["as_of_date"] == "2020-01-02"
+        assert asked == ["b1", "thin", "b1"]
 
 
 def test_nothing_published_is_503(empty_market):
