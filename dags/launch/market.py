@@ -95,7 +95,7 @@ def wait_until_ready(settings: Settings, api: AirflowApi, processes: Processes |
     while not api.is_ready(dag_ids(settings)):
         if processes:
             processes.check()
-        with suppress(httpx.HTTPError):
+        with suppress(httpx.HTTPError, ValueError, KeyError):
             if reasons := api.import_errors(since=began):
                 raise AirflowProblem("Airflow cannot read the DAGs\n" + "\n".join(reasons))
         if time.monotonic() > deadline:
