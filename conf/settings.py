@@ -7,6 +7,7 @@ Each overrides the one before; unknown keys are errors. Nested keys are joined b
 from __future__ import annotations
 
 import os
+import re
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -222,6 +223,17 @@ class Settings(BaseSettings):
     def _from_working_folder(cls, folder: Path | None) -> Path | None:
         return folder if folder is None else folder.resolve()
 
+    @field_validator("database_dsn")
+    @classmethod
+    def _is_url(cls, dsn: SecretStr | None) -> SecretStr | None:
+        if dsn is None:
+            return None
+        # SQLAlchemy, under Airflow and the migrations, knows the scheme by its long name only.
+        url = re.sub("^postgres://", "postgresql://", dsn.get_secret_value())
+        if not re.match("postgresql://[^/]+/[^/?]+", url):
+            raise ValueError("a URL is needed: postgresql://user:password@host:5432/database")
+        return SecretStr(url)
+
     @model_validator(mode="after")
     def _executors_reach_everything(self) -> Settings:
         missing = [name for name in ("lake", "database_dsn") if not getattr(self, name)]
@@ -255,8 +267,8 @@ class Settings(BaseSettings):
 
     @property
     def lake_url(self) -> str:
-        """Root of the Delta tables: a folder or any URL that Spark's file systems know."""
-        return self.lake.rstrip("/") if self.lake else str(self.market / "lake")
+        """Root of the market's Delta tables: a folder or any URL that Spark's file systems know."""
+        return f"{self.lake.rstrip('/')}/{self.source}" if self.lake else str(self.market / "lake")
 
     @property
     def data_folder(self) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -30,6 +31,8 @@ FILLED = ("source_file", "row_number", "currency")
 # What an argument may name beside the mapping's own columns.
 LANDED = ("known_from", "landed_on")
 ORDER_COLUMNS = ("order_id", "investor_id", "amount", "currency", "target_return", "placed_at")
+MAX_ID = 200
+"""The longest id, in characters."""
 _UNMAPPED = ("market_indicator", "investor_order")
 _PARSE_OF_TYPE: dict[str, Parse] = {
     "STRING": "string", "INT": "integer", "BIGINT": "integer", "DECIMAL(18,2)": "decimal", "DOUBLE": "double",
@@ -105,17 +108,17 @@ class LandedFile(_Model):
     def day(self, relative_path: str) -> date | None:
         """The landing day in a file's path; None where files of this kind carry no day.
 
-        Raises ValueError where the path should carry a day and does not.
+        Raises SourceError where the path should carry a day and does not.
         """
         if self.landed_on is None:
             return None
         found = re.search(self.landed_on, relative_path)
         if not found:
-            raise ValueError(f"no landing day in {relative_path} by the pattern {self.landed_on}")
+            raise SourceError(f"no landing day in {relative_path} by the pattern {self.landed_on}")
         try:
             return date.fromisoformat(found.group(1))
         except ValueError:
-            raise ValueError(f"no landing day in {relative_path}: {found.group(1)}, which {self.landed_on} finds, is no ISO date") from None
+            raise SourceError(f"no landing day in {relative_path}: {found.group(1)}, which {self.landed_on} finds, is no ISO date") from None
 
 
 class Of(_Model):
@@ -127,8 +130,9 @@ class Of(_Model):
 class ColumnMapping(_Model):
     """Where one canonical column comes from: a raw column, or a constant.
 
-    The raw text is trimmed; empty becomes default (null without one). codes translate text exactly, an unlisted code
-    breaks the rule ``code:<column>``; a code may stand for null. Then it is parsed (parse: what the table's type
+    The raw text is trimmed; empty becomes default (null without one); one with a NUL, or an id of more than MAX_ID
+    characters, breaks the rule ``text:<column>``. codes translate text exactly, an unlisted code breaks the rule
+    ``code:<column>``; a code may stand for null. Then it is parsed (parse: what the table's type
     says, unless given; formats: Spark patterns, tried in order), brought to the canonical unit (percent to fraction,
     bps, cents, thousands, years to months), and last given to a named column function with arguments. required: an
     empty value breaks the rule ``required:<column>``; for columns of the table its schema already says so.
@@ -297,6 +301,15 @@ class Source(_Model):
         return mapping.parse or _PARSE_OF_TYPE[TABLES[table].types.get(column, "STRING")]
 
 
+def require_note(source: Source, note_amount: Mapping[str, int]) -> None:
+    """Raise SourceError where no note is set in the source's currency: its first order would find that out at night."""
+    if source.currency not in note_amount:
+        raise SourceError(
+            f"{source.line('currency')}: no note in {source.currency}: add the smallest part of a loan that an order may take, "
+            f"as settings: {{allocation: {{note_amount: {{{source.currency}: 25}}}}}}"
+        )
+
+
 class _MappingLoader(yaml.SafeLoader):
     """YAML in which a key is its text, and only true and false are truth values: codes such as 01, yes and no stay."""
 
@@ -372,6 +385,7 @@ def _located(path: Path, lines: dict[tuple[str | int, ...], int], fault: dict) -
 if __name__ == "__main__":
     # The chosen market's settings and mapping, read before anything starts; what is wrong with them is one line each.
     try:
-        load_source(load_settings().source)
+        settings = load_settings()
+        require_note(load_source(settings.source), settings.allocation.note_amount)
     except (WrongSetting, SourceError) as problem:
         sys.exit("\n".join(f"make: {line}" for line in str(problem).splitlines()))

@@ -63,7 +63,7 @@ LANDED_FILE = Table(
     "bronze",
     """event STRING NOT NULL, kind STRING NOT NULL, path STRING NOT NULL, sha256 STRING NOT NULL,
     batch_id STRING NOT NULL, at TIMESTAMP NOT NULL, silver_versions MAP<STRING, BIGINT>""",
-    ("event", "kind", "sha256", "batch_id"),
+    ("event", "kind", "path", "batch_id", "at"),
     "ingest",
     """What became of each landed file. event: landing (about to be taken into bronze), mapping (its rows are about to go
     into silver; silver_versions: what each table was before), mapped (they are there or in quarantine, and the gates held).""",

@@ -18,6 +18,7 @@ from conf.features import FEATURES
 from features.point_in_time import SPINE_KEY, whole_months, with_known_until, with_row_as_known
 
 DEFAULT_DAYS = 90
+MAX_MONTHS_ON_BOOK = 600
 LOAN_TERMS = ("live_loans", "platform_debt", "loan_amount_to_income", "loan_term_months", "loan_interest_rate")
 """Features of the credit record that every candidate has by having asked for a loan; they say nothing of the past."""
 
@@ -67,7 +68,8 @@ def with_party(spine: DataFrame, borrower: DataFrame) -> DataFrame:
 def build_candidates(loan: DataFrame, as_of_dates: Sequence[date]) -> DataFrame:
     """Borrowers with a live loan or an open listing on each of the as-of dates.
 
-    One row per (borrower_id, as_of_date): standing, loan_id (the newest by listing date), months_on_book.
+    One row per (borrower_id, as_of_date): standing, loan_id (the newest by listing date), months_on_book (0 to
+    MAX_MONTHS_ON_BOOK).
     """
     days = F.array(*[F.lit(day) for day in as_of_dates])
     until = F.col("known_until")
@@ -76,6 +78,7 @@ def build_candidates(loan: DataFrame, as_of_dates: Sequence[date]) -> DataFrame:
     terms = F.struct("listed_on", "loan_id", "originated_on")
     newest_listing = F.max(F.when(F.col("standing") == "applicant", terms))
     newest_live = F.max(F.when(F.col("standing") == "performing", terms))
+    held = whole_months(F.col("live.originated_on"), F.col("as_of_date"))
     return (
         with_known_until(loan, "loan_id")
         .where(F.col("status").isin("listed", "current"))
@@ -88,7 +91,7 @@ def build_candidates(loan: DataFrame, as_of_dates: Sequence[date]) -> DataFrame:
             F.when(F.col("listing").isNotNull(), "applicant").otherwise("performing").alias("standing"),
             F.coalesce("listing.loan_id", "live.loan_id").alias("loan_id"),
             F.when(F.col("listing").isNotNull(), 0)
-            .otherwise(F.greatest(whole_months(F.col("live.originated_on"), F.col("as_of_date")), F.lit(0)))
+            .otherwise(F.greatest(F.least(held, F.lit(MAX_MONTHS_ON_BOOK)), F.lit(0)))
             .alias("months_on_book"),
         )
     )

@@ -100,7 +100,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         return Ready(status="ready", batch_id=reader.current_batch())
 
     @app.get(
-        "/v1/borrowers/{borrower_id}/score", tags=["look-ups"], dependencies=guarded, response_model=Score,
+        "/v1/borrowers/{borrower_id:path}/score", tags=["look-ups"], dependencies=guarded, response_model=Score,
         responses=_PROBLEMS | _NO_KEY,
     )
     def borrower_score(borrower_id: Identifier) -> Response:
@@ -108,7 +108,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         return answer("score", borrower_id, ask_score)
 
     @app.get(
-        "/v1/orders/{order_id}/portfolio", tags=["look-ups"], dependencies=guarded, response_model=Portfolio,
+        "/v1/orders/{order_id:path}/portfolio", tags=["look-ups"], dependencies=guarded, response_model=Portfolio,
         responses=_PROBLEMS | _NO_KEY,
     )
     def order_portfolio(order_id: Identifier) -> Response:
@@ -116,7 +116,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         return answer("portfolio", order_id, ask_portfolio)
 
     @app.get(
-        "/v1/loans/{loan_id}/valuation", tags=["look-ups"], dependencies=guarded, response_model=Valuation,
+        "/v1/loans/{loan_id:path}/valuation", tags=["look-ups"], dependencies=guarded, response_model=Valuation,
         responses=_PROBLEMS | _NO_KEY,
     )
     def loan_valuation(loan_id: Identifier) -> Response:

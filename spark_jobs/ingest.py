@@ -24,6 +24,7 @@ from conf.tables import (
     CREDIT_LINE,
     CREDIT_REPORT,
     INVESTOR_ORDER,
+    LANDED_FILE,
     LOAN,
     QUARANTINE,
     REPAYMENT,
@@ -92,7 +93,8 @@ def _ingest(lake: Lake, source: Source, night: Night, make_sure: Callable[[], No
         for table, counts in of_night.items()
     }
     checks = [Checked(table, more={"broken_share": share}) for table, share in shares.items()]
-    check_tables(lake, [*checks, Checked(INVESTOR_ORDER)], as_of_date, night.batch_id)
+    checks += [Checked(table, job="ingest") for table in (INVESTOR_ORDER, LANDED_FILE, QUARANTINE)]
+    check_tables(lake, checks, as_of_date, night.batch_id)
     make_sure()
     mark_mapped(lake, [*landing.pending, *(landed for landed, _ in orders)], night)
     pin_silver_versions(settings, night, versions(lake, SILVER))

@@ -13,6 +13,9 @@ from conf.settings import Settings
 from conf.tables import Table
 from expectations.rules import row_rules
 
+# Nights and models are pinned to versions: Delta would forget how to read them after 30 days.
+_KEPT_VERSIONS = {"delta.logRetentionDuration": "interval 3650 days"}
+
 
 class MissingTable(LookupError):
     """A table is read before the job that owns it has written it."""
@@ -44,10 +47,10 @@ class Lake:
         partitioning = f"PARTITIONED BY ({table.partition_by})" if table.partition_by else ""
         # Delta takes a null for a violation; a rule that cannot be told holds.
         checks = {f"delta.constraints.{rule.name}": f"coalesce({rule.sql}, true)" for rule in row_rules(table)}
-        properties = ", ".join(f"'{name}' = \"{sql}\"" for name, sql in checks.items())
+        properties = ", ".join(f"'{name}' = \"{value}\"" for name, value in (checks | _KEPT_VERSIONS).items())
         self.spark.sql(
-            f"CREATE TABLE IF NOT EXISTS delta.`{self.path(table)}` ({table.ddl}) USING delta {partitioning}"
-            + (f" TBLPROPERTIES ({properties})" if properties else "")
+            f"CREATE TABLE IF NOT EXISTS delta.`{self.path(table)}` ({table.ddl}) USING delta {partitioning} "
+            f"TBLPROPERTIES ({properties})"
         )
 
     def read(self, table: Table, version: int | None = None) -> DataFrame:

@@ -20,7 +20,7 @@ import logging
 import os
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -312,10 +312,10 @@ def _first_rows(path: Path, written: Csv, count: int) -> list[list[str]]:
             return list(itertools.islice(filter(None, csv_rows(text, written)), count))
 
 
-def csv_rows(text: io.TextIOWrapper, written: Csv) -> Iterator[list[str]]:
-    """The fields of every line of a small CSV file, its header among them."""
+def csv_rows(text: Iterable[str], written: Csv, strict: bool = False) -> Iterator[list[str]]:
+    """The fields of every line of a small CSV file, its header among them; strict: quotes that do not fit are csv.Error."""
     quoting = {"quotechar": written.quote} if written.quote else {"quoting": csv.QUOTE_NONE}
-    return csv.reader(text, delimiter=written.delimiter, **quoting)
+    return csv.reader(text, delimiter=written.delimiter, strict=strict, **quoting)
 
 
 def _require_rows(source: Source, kind: str, paths: list[Path]) -> None:

@@ -1,19 +1,19 @@
 """Mapping: bronze text into typed silver rows, and every rule that a row breaks.
 
-Rules are named: ``malformed_row``, ``parse:<column>``, ``code:<column>``, ``required:<column>``, ``unique_key``,
-``orphan:<table>``, and the row rules of ``expectations/<table>.yaml`` by their own names.
+Rules are named: ``malformed_row``, ``text:<column>``, ``parse:<column>``, ``code:<column>``, ``required:<column>``,
+``unique_key``, ``orphan:<table>``, and the row rules of ``expectations/<table>.yaml`` by their own names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
-from conf.source import ColumnMapping, Of, Source, TableMapping
+from conf.source import MAX_ID, ColumnMapping, Of, Source, TableMapping
 from conf.tables import BORROWER, LOAN, QUARANTINE, Table
 from expectations.rules import row_rules
 from spark_jobs.mapping_functions import COLUMN_FUNCTIONS, TABLE_FUNCTIONS
@@ -127,6 +127,10 @@ def _value(
         listed = F.create_map(*(F.lit(part).cast("string") for pair in codes.items() for part in pair))
         readable = F.try_element_at(listed, text)
         rules.append((f"code:{column}", text.isNotNull() & ~text.isin(*codes)))
+    elif parse == "string":
+        # PostgreSQL, where all this ends, takes no NUL and indexes no long key.
+        too_long = F.length(text) > MAX_ID if column.endswith("_id") else F.lit(False)
+        rules.append((f"text:{column}", text.contains("\0") | too_long))
     value = parsed(readable, parse, spec.format, spec.unit, to_type)
     if parse != "string":
         rules.append((f"parse:{column}", readable.isNotNull() & value.isNull()))
@@ -187,7 +191,9 @@ def _build_part(source: Source, table: Table, number: int, mapping: TableMapping
         made = made.withColumn("currency", F.lit(source.currency))
     made = made.withColumn(BROKEN, F.array().cast("array<string>"))
     broken = _conformed(table, typed.where(F.size(BROKEN) > 0))
-    return with_row_rules(_conformed(table, made), table).unionByName(broken)
+    # Of these only what the mapping itself fills can be told; what the function would have made is null.
+    told = [column for column in table.required if column in mapping.columns]
+    return with_row_rules(_conformed(table, made), table).unionByName(with_row_rules(broken, table, told))
 
 
 def _conformed(table: Table, rows: DataFrame) -> DataFrame:
@@ -200,12 +206,15 @@ def _conformed(table: Table, rows: DataFrame) -> DataFrame:
     return rows.select(*columns, "landed_on", BROKEN)
 
 
-def with_row_rules(rows: DataFrame, table: Table) -> DataFrame:
-    """broken_rules with nulls where none may be, and with the table's row rules; not of rows that no column was read of."""
+def with_row_rules(rows: DataFrame, table: Table, required: Sequence[str] | None = None) -> DataFrame:
+    """broken_rules with nulls where none may be, and with the table's row rules; not of rows that no column was read of.
+
+    required: the columns that must not be null, by default those of the table.
+    """
     told = F.transform(F.col(BROKEN), lambda rule: F.element_at(F.split(rule, ":"), -1))
     missing = [
         F.when(F.col(column).isNull() & ~F.array_contains(told, column), F.lit(f"required:{column}"))
-        for column in table.required
+        for column in (table.required if required is None else required)
     ]
     rules = [F.when(~F.expr(rule.sql), F.lit(rule.name)) for rule in row_rules(table)]
     more = spoken(*missing, *rules)

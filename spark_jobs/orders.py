@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from conf.settings import Settings
-from conf.source import Orders, Source
+from conf.source import MAX_ID, Orders, Source
 from conf.spark import hadoop_path, is_local
 from conf.tables import INVESTOR_ORDER
 from spark_jobs.database import connect
@@ -87,17 +88,25 @@ def _order_rows(
     (names,) = checked_columns(source, landed.kind, [path])
     opened = gzip.open if path.suffix == ".gz" else open
     with readable(path, written), opened(path, "rb") as stream:
-        rows = csv_rows(io.TextIOWrapper(stream, text_encoding(written), newline=""), written)
+        lines = filter(str.strip, io.TextIOWrapper(stream, text_encoding(written), newline=""))
         if written.header:
-            next(rows, None)
-        for number, fields in enumerate(filter(None, rows), 1):
+            next(lines, None)
+        for number, line in enumerate(lines, 1):
             place = f"{landed.path}:{number}"
+            # Line by line: a quote that nobody closes must not swallow the orders after it.
+            try:
+                (fields,) = csv_rows([line], written, strict=True)
+            except csv.Error as error:
+                refusals.append(_Refusal(None, place, [f"not readable as CSV: {error}"]))
+                continue
             row = dict(zip(names, fields, strict=False))
             order = {field: row.get(column, "").strip() or None for field, column in orders.columns.items()}
             problem = (
                 f"{len(fields)} fields instead of {len(names)}" if len(fields) != len(names)
                 else "a NUL character" if any("\0" in field for field in fields)
-                else None if order["order_id"] else "no order id"
+                else "no order id" if not order["order_id"]
+                else f"an id of more than {MAX_ID} characters" if any(len(order[field] or "") > MAX_ID for field in ("order_id", "investor_id"))
+                else None
             )
             if problem:
                 refusals.append(_Refusal(None, place, [problem]))
@@ -141,14 +150,16 @@ def ingest_orders(lake: Lake, source: Source, as_of_date: date) -> None:
     lake.create(INVESTOR_ORDER)
     with _exchanged(lake, as_of_date, source.timezone) as url:
         placed = lake.spark.read.csv(url, schema=_KNOWN_SCHEMA, header=True, multiLine=True, escape='"', mode="FAILFAST")
-        judged = with_refusal_reasons(build_new_orders(placed, lake.read(INVESTOR_ORDER), as_of_date), source.currency)
+        new = build_new_orders(placed, lake.read(INVESTOR_ORDER), as_of_date)
+        judged = with_refusal_reasons(new, source.currency, lake.settings.night.currency_decimals)
         judged.persist()
         refuse(lake.settings, (
             (row["order_id"], list(row["reasons"]))
             for row in judged.where(F.size("reasons") > 0).select("order_id", "reasons").toLocalIterator()
         ))
-        good = judged.where(F.size("reasons") == 0)
-        lake.append(INVESTOR_ORDER, build_orders(good, source.currency, source.timezone))
+        good = build_orders(judged.where(F.size("reasons") == 0), source.currency, source.timezone)
+        # A change that is known from the day after this one is told again when this day is run again.
+        lake.append(INVESTOR_ORDER, good.join(lake.read(INVESTOR_ORDER), list(INVESTOR_ORDER.key), "left_anti"))
         judged.unpersist()
 
 
@@ -198,21 +209,27 @@ def _copy_intake(settings: Settings, file: Path, moment: datetime) -> None:
         columns = ", ".join(f"{column} AT TIME ZONE 'UTC' AS {column}" if column in _TIMES else column for column in _KNOWN_COLUMNS)
         query = cursor.mogrify(
             f"SELECT {columns} FROM intake.orders_as_of(%s) AS placed "
-            "WHERE NOT EXISTS (SELECT FROM intake.order_refusal WHERE order_refusal.order_id = placed.order_id) "
+            "WHERE order_id <> '' AND NOT EXISTS (SELECT FROM intake.order_refusal WHERE order_refusal.order_id = placed.order_id) "
             "ORDER BY order_id",
             (moment.astimezone(UTC),),
         ).decode()
         cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT csv, HEADER)", target)
 
 
-def with_refusal_reasons(orders: DataFrame, market_currency: str) -> DataFrame:
-    """Orders with reasons: why each is refused, empty for a good one. Amount and target return are all that is required."""
+def with_refusal_reasons(orders: DataFrame, market_currency: str, currency_decimals: int = 2) -> DataFrame:
+    """Orders with reasons: why each is refused, empty for a good one. Amount and target return are all that is required.
+
+    currency_decimals: how many the market's currency has.
+    """
     amount, target = _number("amount"), _number("target_return")
     reasons = F.array(
         F.when(_text("amount").isNull(), "no amount"),
         F.when(_text("amount").isNotNull() & amount.isNull(), F.concat(F.lit("amount is no number: "), F.col("amount"))),
         F.when(amount <= 0, F.concat(F.lit("amount is not positive: "), F.col("amount"))),
-        F.when(amount != F.round(amount, 2), F.concat(F.lit("amount has parts of a cent: "), F.col("amount"))),
+        F.when(
+            amount != F.round(amount, currency_decimals),
+            F.concat(F.lit(f"amount has more than {currency_decimals} decimals: "), F.col("amount")),
+        ),
         F.when(amount >= 1e15, F.concat(F.lit("amount is absurd: "), F.col("amount"))),
         F.when(_text("target_return").isNull(), "no target return"),
         F.when(_text("target_return").isNotNull() & target.isNull(), F.concat(F.lit("target return is no number: "), F.col("target_return"))),

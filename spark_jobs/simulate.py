@@ -54,10 +54,14 @@ class BeforeTheMarket(ValueError):
     """A day was asked for that lies before the first one that has landed."""
 
 
+class AnotherMarket(ValueError):
+    """The files that are there were drawn with other settings: a day of another market would not fit to them."""
+
+
 def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     """Land what is missing up to as_of_date, then the truth of that day; running it again changes nothing.
 
-    Raises BeforeTheMarket.
+    Raises BeforeTheMarket and AnotherMarket.
     """
     landing, simulation = Landing(settings.data_folder), settings.simulation
     landing.clear()
@@ -68,6 +72,7 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
             "or begin anew after `make clean SOURCE=simulated`"
         )
     missing = [day for day in _days(first_day, as_of_date) if not landing.is_complete(day)]
+    landing.belongs_to(simulation)
     if first_day in missing:
         land_history(spark, landing, simulation, first_day)
     later = [day for day in missing if day != first_day]
@@ -190,6 +195,25 @@ class Landing:
     def is_complete(self, day: date) -> bool:
         """Whether everything of a day has landed."""
         return (self.folder / "investor_order" / day.isoformat()).is_dir()
+
+    def belongs_to(self, simulation: Simulation) -> None:
+        """Write down, before the first day lands, what the market is drawn with.
+
+        Raises AnotherMarket where that was something else.
+        """
+        file, drawn = self.folder / "simulation.json", simulation.model_dump_json()
+        if not file.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            unfinished = file.with_suffix(".unfinished")
+            unfinished.write_text(drawn)
+            unfinished.replace(file)
+        before = Simulation.model_validate_json(file.read_text())
+        other = [f"{name} {getattr(before, name)}" for name in Simulation.model_fields if getattr(before, name) != getattr(simulation, name)]
+        if other:
+            raise AnotherMarket(
+                f"the simulated market in {self.folder} was drawn with {', '.join(other)}: keep that (BORROWERS= and "
+                "MOSAIC_SIMULATION__… set it), or begin anew after `make clean SOURCE=simulated`"
+            )
 
     def publish(self, day: date, orders: pa.Table) -> None:
         """Move a day's folders to where they belong, the orders' last; folders that are there stay as they are."""

@@ -17,6 +17,9 @@ from conf.settings import ROOT, Settings, Training, load_settings
 
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
+# A test's frames are small and its plans many: the second compiler of the JVM would work for nothing.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory):

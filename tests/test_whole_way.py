@@ -34,13 +34,15 @@ DAY = date(2025, 6, 30)
 
 @pytest.fixture
 def small_market(make_empty_market, small_training):
-    """Makes an empty market of 2,000 borrowers in a home of its own, the database emptied."""
+    """Makes an empty market of 2,000 borrowers in a home of its own, the database emptied.
+
+    Its history holds the year of the outcome, the three cohorts, and a few months before them.
+    """
 
     def make(name: str):
         market = make_empty_market(name)
-        return market.model_copy(
-            update={"simulation": market.simulation.model_copy(update={"borrowers": 2_000}), "training": small_training}
-        )
+        simulation = market.simulation.model_copy(update={"borrowers": 2_000, "history_months": 18})
+        return market.model_copy(update={"simulation": simulation, "training": small_training})
 
     return make
 

@@ -101,7 +101,7 @@ def prepare(settings: Settings, environment: dict[str, str]) -> None:
     answer = subprocess.run([str(BINARY), "db", "migrate"], env=environment, capture_output=True, text=True, cwd=ROOT)
     if answer.returncode:
         raise AirflowProblem(f"airflow db migrate failed:\n{(answer.stdout + answer.stderr)[-3000:]}")
-    kept.write_text(json.dumps([_version(), _revision(settings)]))
+    _write_private(kept, [_version(), _revision(settings)])
 
 
 def _version() -> str:
@@ -138,6 +138,11 @@ def _secrets(settings: Settings) -> dict[str, str]:
     return json.loads(path.read_text())
 
 
-def _write_private(path: Path, content: dict[str, str]) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+def _write_private(path: Path, content: object) -> None:
+    """Write JSON that only its owner reads, whole or not at all."""
+    unfinished = path.with_suffix(".unfinished")
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         json.dump(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)

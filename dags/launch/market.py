@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import httpx
 
@@ -72,6 +74,7 @@ def airflow(settings: Settings, follow_schedules: bool) -> Iterator[tuple[Airflo
     """
     environment = airflow_home.environment(settings, follow_schedules)
     airflow_home.prepare(settings, environment)
+    tell_settings(settings)
     with supervised(airflow_home.home(settings) / "logs") as processes:
         for name, command in airflow_home.commands().items():
             processes.start(name, command, environment, ROOT)
@@ -79,6 +82,33 @@ def airflow(settings: Settings, follow_schedules: bool) -> Iterator[tuple[Airflo
         wait_until_ready(settings, api, processes)
         api.ensure_pool("spark", 1)
         yield api, processes
+
+
+def tell_settings(settings: Settings) -> None:
+    """Write down what the market's Airflow runs with, for those who will use it."""
+    _settings_file(settings).write_text(json.dumps(_told_settings(settings)))
+
+
+def refuse_other_settings(settings: Settings) -> None:
+    """Raise AirflowProblem where the Airflow that is up was started with other settings: its tasks would run with those."""
+    theirs, ours = json.loads(_settings_file(settings).read_text()), _told_settings(settings)
+    other = sorted(f"MOSAIC_{name.upper()}" for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
+    if other:
+        raise AirflowProblem(
+            f"the Airflow that is up was started with another {', '.join(other)}: stop it (Ctrl-C in make up), or give it the same"
+        )
+
+
+def _settings_file(settings: Settings) -> Path:
+    return settings.market / "servers.json"
+
+
+def _told_settings(settings: Settings) -> dict[str, object]:
+    """Every setting but secrets, by its name in the environment."""
+    told = settings.model_dump(mode="json", exclude={"database_dsn", "redis_url", "notify_url", "api_key"})
+    sections = {name: value for name, value in told.items() if isinstance(value, dict)}
+    flat = {f"{section}__{key}": value for section, values in sections.items() for key, value in values.items()}
+    return flat | {name: value for name, value in told.items() if name not in sections}
 
 
 def connect(settings: Settings) -> AirflowApi:

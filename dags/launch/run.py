@@ -9,11 +9,12 @@ import time
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 
+import httpx
 import psycopg2
 
 from conf.database import role_dsn
 from conf.settings import Settings, load_settings
-from conf.source import load_source
+from conf.source import SourceError, load_source
 from dags.landed_files import missing_files
 from dags.launch.airflow_api import AirflowApi, TaskState
 from dags.launch.airflow_home import AirflowProblem
@@ -25,6 +26,7 @@ from dags.launch.market import (
     dag_ids,
     has_champion,
     owner,
+    refuse_other_settings,
     say,
     wait_until_ready,
 )
@@ -69,6 +71,8 @@ def run_dag(api: AirflowApi, processes: Processes | None, dag_id: str, as_of_dat
     run_id = api.trigger(dag_id, as_of_date)
     shown: dict[str, tuple[str | None, int]] = {}
     while True:
+        if processes:
+            processes.check()
         state = api.run_state(dag_id, run_id)
         # What has ended between two looks is told before what began after it.
         tasks = sorted(api.task_states(dag_id, run_id), key=lambda task: task.state == "running")
@@ -80,8 +84,6 @@ def run_dag(api: AirflowApi, processes: Processes | None, dag_id: str, as_of_dat
             return
         if state == "failed":
             break
-        if processes:
-            processes.check()
         time.sleep(1)
     for task in tasks:
         if task.state == "failed":
@@ -108,6 +110,8 @@ def run_night(settings: Settings, api: AirflowApi, processes: Processes | None, 
     if not has_champion(as_of_date):
         say("no champion model yet: training first")
         run_dag(api, processes, "credit_training", as_of_date)
+        if not has_champion(as_of_date):
+            raise RunFailed("the model that was trained stays a challenger: the log of credit_training.train_credit says which rule it broke")
     run_dag(api, processes, "nightly_scoring", as_of_date)
 
 
@@ -135,13 +139,14 @@ def main() -> int:
                     run_night(settings, api, processes, as_of_date)
             else:
                 say("using the Airflow that is up")
+                refuse_other_settings(settings)
                 api = connect(settings)
                 wait_until_ready(settings, api)
                 run_night(settings, api, None, as_of_date)
             print(flush=True)
             if run_job("spark_jobs", "summary", "--as-of-date", as_of_date.isoformat()):
                 raise JobFailed("the summary failed")
-    except (RunFailed, JobFailed, DatabaseProblem, AirflowProblem, ProcessDied) as problem:
+    except (RunFailed, JobFailed, DatabaseProblem, AirflowProblem, ProcessDied, SourceError, httpx.HTTPError) as problem:
         print(f"\nmake run: {problem}", file=sys.stderr)
         return 1
     say(f"done in {(time.monotonic() - began) / 60:.1f} minutes; make up shows the run, make psql the publication")

@@ -28,6 +28,7 @@ def test_the_environment_goes_before_the_source_and_that_before_the_defaults(mon
         ("MOSAIC_SIMULATION__BORROWERS", "many", "MOSAIC_SIMULATION__BORROWERS=many: Input should be a valid integer"),
         ("MOSAIC_GATES__MAX_BROKEN_SHARE", "5", "MOSAIC_GATES__MAX_BROKEN_SHARE=5: Input should be less than or equal to 1"),
         ("MOSAIC_TRAINING__LIGHTGBM", "{num_leaves: 3", "training"),
+        ("MOSAIC_DATABASE_DSN", "host=db dbname=mosaic", "a URL is needed: postgresql://"),
         ("MOSAIC_SPARK__MASTER", "spark://host:7077", "needs MOSAIC_LAKE and MOSAIC_DATABASE_DSN"),
     ],
 )
@@ -37,6 +38,15 @@ def test_what_is_no_setting_is_told_in_one_line(monkeypatch, name, value, says):
         load_settings()
     assert says in str(problem.value)
     assert "\n" not in str(problem.value)
+
+
+def test_a_short_scheme_is_written_out():
+    assert load_settings(database_dsn="postgres://u:p@h/d").database_dsn.get_secret_value() == "postgresql://u:p@h/d"
+
+
+def test_two_sources_share_no_lake():
+    lakes = {load_settings(source=source, lake="s3a://bucket/lake/").lake_url for source in ("simulated", "lendingclub")}
+    assert lakes == {"s3a://bucket/lake/simulated", "s3a://bucket/lake/lendingclub"}
 
 
 def test_an_unknown_key_in_a_file_is_an_error(monkeypatch):

@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from conf.source import SOURCES, Csv, LandedFile, SourceError, load_source
+from conf.source import SOURCES, Csv, LandedFile, SourceError, load_source, require_note
 
 GOOD = """name: shop
 title: A shop that lends
@@ -65,6 +65,14 @@ def test_a_mistake_is_named_with_file_line_and_key(tmp_path, old, new, says):
     (tmp_path / "shop.yaml").write_text(GOOD.replace(old, new, 1))
     with pytest.raises(SourceError, match=says):
         load_source("shop", tmp_path)
+
+
+def test_a_currency_without_a_note_is_named_with_its_line(tmp_path):
+    (tmp_path / "shop.yaml").write_text(GOOD.replace("currency: EUR", "currency: GBP"))
+    source = load_source("shop", tmp_path)
+    require_note(source, {"GBP": 20})
+    with pytest.raises(SourceError, match=r"shop\.yaml:\d+: no note in GBP: add .*note_amount: \{GBP: 25\}"):
+        require_note(source, {"EUR": 25})
 
 
 def test_an_unknown_source_lists_the_known_ones(tmp_path):

@@ -14,7 +14,8 @@ from conf.settings import load_settings
 from dags.launch import airflow_home
 from dags.launch import database as launch_database
 from dags.launch.airflow_api import AirflowApi, TaskState, _exception_lines
-from dags.launch.market import dag_ids, owner
+from dags.launch.airflow_home import AirflowProblem
+from dags.launch.market import dag_ids, owner, refuse_other_settings, tell_settings
 from dags.launch.run import progress
 
 
@@ -55,6 +56,16 @@ def test_secrets_are_made_once_and_are_private(market):
 def test_only_the_simulated_market_has_a_dag_that_simulates(market):
     assert "simulated_market" in dag_ids(market)
     assert "simulated_market" not in dag_ids(market.model_copy(update={"source": "lendingclub"}))
+
+
+def test_an_airflow_that_was_started_with_other_settings_is_not_used(market, tmp_path):
+    market.market.mkdir()
+    tell_settings(market)
+    refuse_other_settings(market)
+    simulation = market.simulation.model_copy(update={"borrowers": 7})
+    asked = market.model_copy(update={"data": tmp_path, "simulation": simulation, "api_key": "secret"})
+    with pytest.raises(AirflowProblem, match="another MOSAIC_DATA, MOSAIC_SIMULATION__BORROWERS: stop it"):
+        refuse_other_settings(asked)
 
 
 def test_a_market_has_one_owner_at_a_time(market):

@@ -36,6 +36,8 @@ LOANS = [
     loan("two", "two-old"),
     loan("two", "two-new", listed_on="2024-03-01", originated_on="2024-03-31", known_from="2024-03-31"),
     loan("late"),
+    # Told 49 years after it began, and still there years later.
+    loan("ancient", listed_on="1970-01-01", originated_on="1970-01-01", known_from="2019-01-01"),
     loan("defaulted"),
     loan("cured"),
     loan("unknown_default"),
@@ -89,6 +91,7 @@ def test_population(night):
         "both": ("applicant", "both-new", 0),
         "two": ("performing", "two-new", 3),  # 31 March to 30 June: from last day to last day
         "late": ("performing", "late", 5),
+        "ancient": ("performing", "ancient", 600),  # the most that are counted
         "unknown_default": ("performing", "unknown_default", 5),
     }
     assert population["late"]["identity_group_id"] == "group of late"

@@ -96,6 +96,7 @@ def test_the_publication_is_told_with_its_origin(client):
         ("/v1/borrowers/nobody/score", "borrower nobody is not in the published batch 2020-01-01-"),
         ("/v1/borrowers/thin/score", "borrower thin has no score: too_thin"),
         ("/v1/orders/o9/portfolio", "order o9 is not in the published batch"),
+        ("/v1/borrowers/2024%2F001/score", "borrower 2024/001 is not in the published batch"),
         ("/v1/loans/' OR '1'='1/valuation", "loan ' OR '1'='1 is not in the published batch"),
     ],
 )
@@ -106,7 +107,7 @@ def test_what_is_not_there_is_404_in_words(client, path, words):
         assert words in answer.json()["detail"]
 
 
-@pytest.mark.parametrize("identifier", ["x" * 201, "a%00b", "a%0Ab"])
+@pytest.mark.parametrize("identifier", ["x" * 201, "a%00b", "a%09b"])
 def test_what_is_no_identifier_is_422_in_words(client, identifier):
     answer = client.get(f"/v1/borrowers/{identifier}/score")
     assert answer.status_code == 422

@@ -7,7 +7,7 @@ from datetime import date
 from decimal import Decimal
 
 import pytest
-from psycopg2.errors import InsufficientPrivilege, RaiseException
+from psycopg2.errors import CheckViolation, InsufficientPrivilege, RaiseException
 
 from conf.source import load_source
 from conf.tables import BORROWER, GATE_RESULT, INVESTOR_ORDER, LOAN, QUARANTINE, REPAYMENT
@@ -20,6 +20,8 @@ from spark_jobs.publication import PublicationRefused
 from tests.published_night import make_batch
 from tests.published_night import publish as publish_night
 
+# What an ingest of the shop passes through its gates.
+GATED = ("borrower", "investor_order", "landed_file", "loan", "quarantine", "repayment")
 FIRST, SECOND, THIRD, FOURTH = (date(2024, 3, day) for day in (1, 2, 3, 4))
 SHOP = r"""
 name: shop
@@ -154,7 +156,7 @@ def test_the_nights_of_a_shop(spark, shop):
         ("o7", ["placed_at yesterday is not a time"]),
     ]
     gates = answers(settings, "publisher", f"SELECT gate, success FROM ops.gate_result WHERE batch_id = '{night.batch_id}'")
-    assert sorted(gates) == [(f"ingest.{name}", True) for name in ("borrower", "investor_order", "loan", "repayment")]
+    assert sorted(gates) == [(f"ingest.{name}", True) for name in GATED]
     pinned = current_night(settings, FIRST).silver_versions
     assert pinned["borrower"] == lake.version(BORROWER)
 
@@ -162,7 +164,7 @@ def test_the_nights_of_a_shop(spark, shop):
     rows = {table.name: lake.read(table).count() for table in (BORROWER, LOAN, REPAYMENT, INVESTOR_ORDER, QUARANTINE)}
     ingest.run(spark, settings, FIRST)
     assert rows == {table.name: lake.read(table).count() for table in (BORROWER, LOAN, REPAYMENT, INVESTOR_ORDER, QUARANTINE)}
-    assert lake.read(GATE_RESULT).count() == 4
+    assert lake.read(GATE_RESULT).count() == len(GATED)
 
     # Night two: a late correction of person 1, the file of night one again under another name, the late order.
     (data / "people" / "2024-03-02.csv").write_text("nr;town;income;told\n1;Ulm;41000;2024-03-02\n")
@@ -244,6 +246,9 @@ def test_orders_over_time(spark, shop):
         with pytest.raises(RaiseException, match="unknown status gone"):
             cursor.execute("UPDATE intake.investor_order SET status = 'gone' WHERE order_id = 'o2'")
         session.rollback()
+        with pytest.raises(CheckViolation):
+            cursor.execute("INSERT INTO intake.investor_order (order_id, amount, target_return) VALUES ('', '1', '0.05')")
+        session.rollback()
         with pytest.raises(InsufficientPrivilege):
             cursor.execute("UPDATE intake.investor_order SET amount = '9' WHERE order_id = 'o2'")
     # One was cancelled in the afternoon of the second day, the other in the first hour after it, in Berlin.
@@ -265,14 +270,26 @@ def test_orders_over_time(spark, shop):
     ingest.run(spark, settings, FIRST)
     assert told() == expected
     assert open_night(settings, FIRST).batch_id == current_night(settings, FIRST).batch_id
+    # A quote that nobody closes swallows no order after it.
+    (data / "orders" / "2024-03-03.csv").write_text(f'{header}o5,"i2,10,EUR,0.05,\no6,i2,10,EUR,0.05,\n')
     open_night(settings, THIRD)
     ingest.run(spark, settings, THIRD)
-    assert told() == [*expected, ("o2", THIRD, "cancelled")]
+    expected += [("o2", THIRD, "cancelled"), ("o6", THIRD, "open")]
+    assert told() == expected
+    # Cancelled before the day was over, an order that the night has told as open is cancelled from the next day; once.
+    with closing(connect(settings, "intake")) as session, session, session.cursor() as cursor:
+        cursor.execute("UPDATE intake.investor_order SET status = 'cancelled' WHERE order_id = 'o6'")
+    with closing(connect(settings, "owner")) as session, session, session.cursor() as cursor:
+        cursor.execute("UPDATE intake.order_status_change SET changed_at = '2024-03-03T12:00+01' WHERE order_id = 'o6'")
+    for _ in range(2):
+        ingest.run(spark, settings, THIRD)
+    assert told() == [*expected, ("o6", FOURTH, "cancelled")]
     assert sorted(answers(settings, "intake", "SELECT order_id, reasons FROM intake.order_refusal")) == [
         ("o3", ["time of placing is no time: -infinity"]),
         ("orders/2024-03-02.csv:1", ["order o2", "placed_at yesterday is not a time"]),
         ("orders/2024-03-02.csv:2", ["3 fields instead of 6"]),
         ("orders/2024-03-02.csv:3", ["no order id"]),
+        ("orders/2024-03-03.csv:1", ["not readable as CSV: unexpected end of data"]),
     ]
 
 

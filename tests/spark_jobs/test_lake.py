@@ -38,12 +38,14 @@ def test_a_table_is_made_as_it_is_declared(lake):
     found = {field.name: (field.dataType, field.nullable) for field in lake.read(LOAN).schema}
     assert found == {field.name: (field.dataType, field.nullable) for field in StructType.fromDDL(LOAN.ddl)}
     assert lake.read(LOAN).count() == 1
+    (kept,) = lake.spark.sql(f"SHOW TBLPROPERTIES delta.`{lake.path(LOAN)}` ('delta.logRetentionDuration')").collect()
+    assert kept["value"] == "interval 3650 days", "a night of last year is pinned to a version of then"
 
 
 @pytest.mark.parametrize(
     "broken",
-    [{"amount": -5}, {"interest_rate": 13.5}, {"status": "lost"}, {"listed_on": date(2024, 2, 1)}, {"loan_id": None}],
-    ids=lambda broken: next(iter(broken)),
+    [{"amount": -5}, {"interest_rate": 13.5}, {"status": "lost"}, {"listed_on": date(2024, 2, 1)}, {"listed_on": date(1900, 1, 1)}, {"loan_id": None}],
+    ids=lambda broken: " ".join(map(str, *broken.items())),
 )
 def test_a_constraint_refuses_a_row_that_the_checks_have_let_pass(lake, broken):
     with pytest.raises(REFUSED, match=r"(?i)constraint"):

@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from conf.source import load_source
-from conf.tables import BORROWER, CREDIT_INQUIRY, QUARANTINE
+from conf.tables import BORROWER, CREDIT_INQUIRY, LOAN, QUARANTINE
 from spark_jobs.mapping import (
     BROKEN,
     MappingError,
@@ -110,6 +110,9 @@ def test_every_rule_that_a_row_breaks_is_recorded(spark, shop):
             (FILE, 6, None, "10", "test", "x", "x", "x", "x", "x", "x"),  # filtered: not a row of this table
             (FILE, 7, None, "11", "", "", "2", "99", "10", "maybe", ""),  # a row rule and a code
             (FILE, 8, None, "11", "", "", "2", "1", "10", "no", ""),  # same key as the broken row 7: this one is good
+            (FILE, 9, None, "12\0", "", "", "2", "1", "10", "no", ""),  # padded by a mainframe
+            (FILE, 10, None, "1" * 201, "", "", "2", "1", "10", "no", ""),  # no index takes such a key
+            (FILE, 11, None, "13", "", "", "2", "1", "10", "no", "200"),  # employed since long before anybody was born
         ],
         PEOPLE,
     )
@@ -124,6 +127,9 @@ def test_every_rule_that_a_row_breaks_is_recorded(spark, shop):
         5: ["malformed_row"],
         7: ["code:income_verified", "dependents_plausible", "unique_key"],
         8: [],
+        9: ["text:borrower_id", "text:identity_group_id"],
+        10: ["text:borrower_id", "text:identity_group_id"],
+        11: ["employment_begun"],
     }
     good = checked.where("row_number = 1").first()
     assert (good.borrower_id, good.gender, good.dependents, good.main_income) == ("7", "male", 0, Decimal("60000.00"))
@@ -139,6 +145,18 @@ def test_every_rule_that_a_row_breaks_is_recorded(spark, shop):
         '{"nr":"8","kind":"","born":"31.02.1980","sex":"5","children":"two","salary":"-1","proof":"no","years":""}'
     )
     assert (rows[5].raw, rows[5].broken_rules, rows[5].batch_id) == ("9,too,few", ["malformed_row"], "b-1")
+
+
+def test_every_rule_is_recorded_of_a_row_that_a_function_never_sees(spark):
+    source = load_source("lendingclub")
+    columns = list(source.raw_columns("accepted"))
+    row = dict.fromkeys(columns) | {
+        "id": "1", "loan_amnt": "-5", "int_rate": "abc", "term": "36 months", "issue_d": "Dec-2010", "loan_status": "Fully Paid",
+    }
+    raw = spark.createDataFrame([("accepted.csv", 1, None, *row.values())], RAW.format(", ".join(f"`{name}` STRING" for name in columns)))
+    borrowers = spark.createDataFrame([("1",)], "borrower_id STRING")
+    (checked,) = build_checked(source, LOAN, {"accepted": raw}, {"borrower": borrowers}).collect()
+    assert sorted(checked[BROKEN]) == ["amount_positive", "parse:interest_rate", "required:funded_on_issue"]
 
 
 def test_a_child_without_its_parent_is_an_orphan(spark, shop):

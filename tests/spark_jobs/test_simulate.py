@@ -49,7 +49,7 @@ def test_history_then_nights_and_a_rerun_that_changes_nothing(spark, small):
     simulate.run(spark, small, FIRST)
     folder = small.data_folder
     assert {path.parent.name for path in folder.glob("*/*/part-*.csv")} == {"2026-05-01"}
-    assert {path.name for path in folder.iterdir()} == {*LAYOUTS, "investor_order", "macro"}
+    assert {path.name for path in folder.iterdir()} == {*LAYOUTS, "investor_order", "macro", "simulation.json"}
     history = digests(folder)
 
     simulate.run(spark, small, NEXT)
@@ -101,6 +101,10 @@ def test_a_day_before_the_market_is_refused(spark, small):
     simulate.run(spark, small, FIRST)
     with pytest.raises(simulate.BeforeTheMarket, match="begins on 2026-05-01, 2026-04-30 lies before"):
         simulate.run(spark, small, date(2026, 4, 30))
+    # A day of fewer borrowers would leave the others without a record, as if they had never been late.
+    fewer = small.model_copy(update={"simulation": small.simulation.model_copy(update={"borrowers": 10})})
+    with pytest.raises(simulate.AnotherMarket, match=f"was drawn with borrowers {small.simulation.borrowers}: keep that"):
+        simulate.run(spark, fewer, NEXT)
 
 
 def test_a_killed_landing_is_taken_up_again(spark, small):
