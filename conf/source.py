@@ -31,8 +31,6 @@ FILLED = ("source_file", "row_number", "currency")
 # What an argument may name beside the mapping's own columns.
 LANDED = ("known_from", "landed_on")
 ORDER_COLUMNS = ("order_id", "investor_id", "amount", "currency", "target_return", "placed_at")
-MAX_ID = 200
-"""The longest id, in characters."""
 _UNMAPPED = ("market_indicator", "investor_order")
 _PARSE_OF_TYPE: dict[str, Parse] = {
     "STRING": "string", "INT": "integer", "BIGINT": "integer", "DECIMAL(18,2)": "decimal", "DOUBLE": "double",

@@ -69,6 +69,9 @@ LANDED_FILE = Table(
     into silver; silver_versions: what each table was before), mapped (they are there or in quarantine, and the gates held).""",
 )
 
+MAX_ID = 200
+"""The longest id, in characters: what PostgreSQL can index and a look-up can ask for."""
+
 # Where a silver row came from; a person with a red task finds the raw row by these two.
 _ORIGIN = "source_file STRING NOT NULL, row_number BIGINT NOT NULL"
 
@@ -290,6 +293,8 @@ TRUTH_DEFAULT = Table(
 SILVER: tuple[Table, ...] = (
     BORROWER, CREDIT_REPORT, CREDIT_LINE, CREDIT_INQUIRY, ACCOUNT_MONTH, LOAN, REPAYMENT, MARKET_INDICATOR, INVESTOR_ORDER,
 )
+# What ingest passes through its gates beside the silver tables that a source fills.
+INGEST_RECORDS: tuple[Table, ...] = (INVESTOR_ORDER, LANDED_FILE, QUARANTINE)
 GOLD: tuple[Table, ...] = (
     POPULATION, UNSCORED, *FEATURE_TABLES.values(), TRAINING_SET, BORROWER_SCORE, LOAN_VALUATION, RISK_GROUP_CAP,
     ALLOCATION, ALLOCATION_SUMMARY, GATE_RESULT,

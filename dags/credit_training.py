@@ -11,7 +11,7 @@ from airflow.sdk import DAG
 
 from conf.settings import load_settings
 from conf.source import load_source
-from conf.tables import INVESTOR_ORDER, LANDED_FILE, LOAN, QUARANTINE, REPAYMENT, TABLES, TRAINING_SET
+from conf.tables import INGEST_RECORDS, LOAN, REPAYMENT, TABLES, TRAINING_SET
 from dags.job_tasks import (
     asset,
     await_files,
@@ -40,7 +40,7 @@ with DAG(
         "train_credit", "Trains, judges and registers a challenger; promotes it when it passes.", (asset(TRAINING_SET), credit_model())
     )
 
-    gate_silver = gate("gate_silver", "ingest", (*silver, INVESTOR_ORDER, LANDED_FILE, QUARANTINE), "training")
+    gate_silver = gate("gate_silver", "ingest", (*silver, *INGEST_RECORDS), "training")
     gate_training = gate("gate_training", "train_credit", (TRAINING_SET,), "training")
 
     chain_gated(await_files(), open_night, (ingest, gate_silver), (train_credit, gate_training))

@@ -37,8 +37,8 @@ AS_OF_DATE = "{{ as_of_date(params, dag_run) }}"
 # Errors that are the same at the next attempt: a person has to look at the data, the mapping or the registry.
 LASTING_ERRORS = (
     "GateFailed", "SourceError", "MappingError", "LandingError", "WrongColumns", "MissingTable", "NoChampion", "NoOpenNight",
-    "FutureNight", "BeforeTheMarket", "AnotherMarket", "NoPassword", "WrongSetting", "ModuleNotFoundError", "TooFewDefaults", "TooFewCohorts", "NoCohort",
-    "NoHistory", "TooManyRows", "PublicationRefused",
+    "FutureNight", "BeforeTheMarket", "AnotherMarket", "NoPassword", "WrongSetting", "ModuleNotFoundError", "TooFewDefaults",
+    "TooFewCohorts", "NoCohort", "NoHistory", "TooManyRows", "PublicationRefused",
 )
 
 

@@ -18,12 +18,10 @@ from conf.tables import (
     ALLOCATION_SUMMARY,
     BORROWER_SCORE,
     FEATURE_TABLES,
-    INVESTOR_ORDER,
-    LANDED_FILE,
+    INGEST_RECORDS,
     LOAN,
     LOAN_VALUATION,
     POPULATION,
-    QUARANTINE,
     REPAYMENT,
     RISK_GROUP_CAP,
     TABLES,
@@ -62,7 +60,7 @@ with DAG(
     allocate = submit_job("allocate", "Open orders over open listings, within caps.", (asset(LOAN_VALUATION), asset(ALLOCATION)))
     publish = submit_job("publish", "COPY into PostgreSQL, verify, attach, wait, flip.", (publication(),))
 
-    gate_silver = gate("gate_silver", "ingest", (*silver, INVESTOR_ORDER, LANDED_FILE, QUARANTINE))
+    gate_silver = gate("gate_silver", "ingest", (*silver, *INGEST_RECORDS))
     gate_features = gate("gate_features", "build_features", (POPULATION, UNSCORED, *features))
     gate_scores = gate("gate_scores", "score", (BORROWER_SCORE,))
     gate_allocations = gate("gate_allocations", "allocate", (LOAN_VALUATION, RISK_GROUP_CAP, ALLOCATION, ALLOCATION_SUMMARY))

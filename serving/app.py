@@ -13,15 +13,25 @@ from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
+from starlette.convertors import PathConvertor, register_url_convertor
 
 from conf.database import role_dsn
 from conf.settings import Settings, load_settings
+from conf.tables import MAX_ID
 from serving.answers import Alive, Holding, Portfolio, Problem, Publication, Ready, Score, TableContent, Valuation
 from serving.cache import Cache, CachedAnswer, CurrentBatch, ProcessCache, RedisCache
 from serving.reader import DatabaseDown, NothingPublished, Reader, Row
 
+
+class _IdentifierConvertor(PathConvertor):
+    """Any text, a slash or a newline in it too: what is an identifier, Identifier says."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("identifier", _IdentifierConvertor())
 # No control characters: PostgreSQL's text holds no NUL, and no identifier has any.
-Identifier = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Identifier = Annotated[str, Path(min_length=1, max_length=MAX_ID, pattern=r"^[^\x00-\x1f\x7f]+$")]
 _PROBLEMS = {
     404: {"model": Problem, "description": "Not in the published batch"},
     422: {"model": Problem, "description": "Not an identifier"},
@@ -100,7 +110,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         return Ready(status="ready", batch_id=reader.current_batch())
 
     @app.get(
-        "/v1/borrowers/{borrower_id:path}/score", tags=["look-ups"], dependencies=guarded, response_model=Score,
+        "/v1/borrowers/{borrower_id:identifier}/score", tags=["look-ups"], dependencies=guarded, response_model=Score,
         responses=_PROBLEMS | _NO_KEY,
     )
     def borrower_score(borrower_id: Identifier) -> Response:
@@ -108,7 +118,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         return answer("score", borrower_id, ask_score)
 
     @app.get(
-        "/v1/orders/{order_id:path}/portfolio", tags=["look-ups"], dependencies=guarded, response_model=Portfolio,
+        "/v1/orders/{order_id:identifier}/portfolio", tags=["look-ups"], dependencies=guarded, response_model=Portfolio,
         responses=_PROBLEMS | _NO_KEY,
     )
     def order_portfolio(order_id: Identifier) -> Response:
@@ -116,7 +126,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         return answer("portfolio", order_id, ask_portfolio)
 
     @app.get(
-        "/v1/loans/{loan_id:path}/valuation", tags=["look-ups"], dependencies=guarded, response_model=Valuation,
+        "/v1/loans/{loan_id:identifier}/valuation", tags=["look-ups"], dependencies=guarded, response_model=Valuation,
         responses=_PROBLEMS | _NO_KEY,
     )
     def loan_valuation(loan_id: Identifier) -> Response:

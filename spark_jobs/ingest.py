@@ -23,8 +23,7 @@ from conf.tables import (
     CREDIT_INQUIRY,
     CREDIT_LINE,
     CREDIT_REPORT,
-    INVESTOR_ORDER,
-    LANDED_FILE,
+    INGEST_RECORDS,
     LOAN,
     QUARANTINE,
     REPAYMENT,
@@ -93,7 +92,7 @@ def _ingest(lake: Lake, source: Source, night: Night, make_sure: Callable[[], No
         for table, counts in of_night.items()
     }
     checks = [Checked(table, more={"broken_share": share}) for table, share in shares.items()]
-    checks += [Checked(table, job="ingest") for table in (INVESTOR_ORDER, LANDED_FILE, QUARANTINE)]
+    checks += [Checked(table) for table in INGEST_RECORDS]
     check_tables(lake, checks, as_of_date, night.batch_id)
     make_sure()
     mark_mapped(lake, [*landing.pending, *(landed for landed, _ in orders)], night)

@@ -13,8 +13,8 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
-from conf.source import MAX_ID, ColumnMapping, Of, Source, TableMapping
-from conf.tables import BORROWER, LOAN, QUARANTINE, Table
+from conf.source import ColumnMapping, Of, Source, TableMapping
+from conf.tables import BORROWER, LOAN, MAX_ID, QUARANTINE, Table
 from expectations.rules import row_rules
 from spark_jobs.mapping_functions import COLUMN_FUNCTIONS, TABLE_FUNCTIONS
 

@@ -17,9 +17,9 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from conf.settings import Settings
-from conf.source import MAX_ID, Orders, Source
+from conf.source import Orders, Source
 from conf.spark import hadoop_path, is_local
-from conf.tables import INVESTOR_ORDER
+from conf.tables import INVESTOR_ORDER, MAX_ID
 from spark_jobs.database import connect
 from spark_jobs.lake import Lake
 from spark_jobs.landing import Landed, LandingError, checked_columns, csv_rows, readable, sha256_of, text_encoding
@@ -150,8 +150,8 @@ def ingest_orders(lake: Lake, source: Source, as_of_date: date) -> None:
     lake.create(INVESTOR_ORDER)
     with _exchanged(lake, as_of_date, source.timezone) as url:
         placed = lake.spark.read.csv(url, schema=_KNOWN_SCHEMA, header=True, multiLine=True, escape='"', mode="FAILFAST")
-        new = build_new_orders(placed, lake.read(INVESTOR_ORDER), as_of_date)
-        judged = with_refusal_reasons(new, source.currency, lake.settings.night.currency_decimals)
+        silver = lake.read(INVESTOR_ORDER)
+        judged = with_refusal_reasons(build_new_orders(placed, silver, as_of_date), source.currency, lake.settings.night.currency_decimals)
         judged.persist()
         refuse(lake.settings, (
             (row["order_id"], list(row["reasons"]))
@@ -159,7 +159,7 @@ def ingest_orders(lake: Lake, source: Source, as_of_date: date) -> None:
         ))
         good = build_orders(judged.where(F.size("reasons") == 0), source.currency, source.timezone)
         # A change that is known from the day after this one is told again when this day is run again.
-        lake.append(INVESTOR_ORDER, good.join(lake.read(INVESTOR_ORDER), list(INVESTOR_ORDER.key), "left_anti"))
+        lake.append(INVESTOR_ORDER, good.join(silver, list(INVESTOR_ORDER.key), "left_anti"))
         judged.unpersist()
 
 
@@ -216,7 +216,7 @@ def _copy_intake(settings: Settings, file: Path, moment: datetime) -> None:
         cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT csv, HEADER)", target)
 
 
-def with_refusal_reasons(orders: DataFrame, market_currency: str, currency_decimals: int = 2) -> DataFrame:
+def with_refusal_reasons(orders: DataFrame, market_currency: str, currency_decimals: int) -> DataFrame:
     """Orders with reasons: why each is refused, empty for a good one. Amount and target return are all that is required.
 
     currency_decimals: how many the market's currency has.

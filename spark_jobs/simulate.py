@@ -203,10 +203,7 @@ class Landing:
         """
         file, drawn = self.folder / "simulation.json", simulation.model_dump_json()
         if not file.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            unfinished = file.with_suffix(".unfinished")
-            unfinished.write_text(drawn)
-            unfinished.replace(file)
+            _replace(file, drawn.encode())
         before = Simulation.model_validate_json(file.read_text())
         other = [f"{name} {getattr(before, name)}" for name in Simulation.model_fields if getattr(before, name) != getattr(simulation, name)]
         if other:
@@ -230,11 +227,7 @@ class Landing:
 
     def write_indicators(self, rows: pa.Table) -> None:
         """Replace the file of the simulated economy's indicators, as a statistical office does every month."""
-        target = self.folder / "macro" / "fred_md_simulated.csv"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = target.with_suffix(".unfinished")
-        unfinished.write_bytes(_csv(rows, header=True))
-        unfinished.replace(target)
+        _replace(self.folder / "macro" / "fred_md_simulated.csv", _csv(rows, header=True))
 
 
 class _Parts:
@@ -260,6 +253,14 @@ class _Parts:
         for path in self.written:
             os.replace(path, path.with_name(self.name))
         return sum(self.written.values())
+
+
+def _replace(file: Path, content: bytes) -> None:
+    """Write a file, whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_suffix(".unfinished")
+    unfinished.write_bytes(content)
+    unfinished.replace(file)
 
 
 def _csv(rows: pa.Table, *, header: bool) -> bytes:

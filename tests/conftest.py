@@ -19,6 +19,8 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 
 # A test's frames are small and its plans many: the second compiler of the JVM would work for nothing.
 os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+# Nor is a plan for a few rows worth compiling; tests with more of them compile, as jobs do (compiled_plans).
+INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 
 
 @pytest.fixture(scope="session")
@@ -39,12 +41,23 @@ def spark(tmp_path_factory):
                 "spark.ui.retainedStages": "50",
                 "spark.sql.shuffle.partitions": "2",
                 "spark.sql.warehouse.dir": str(folder / "warehouse"),
+                **INTERPRETED,
             },
         }
     )
     session = open_session(settings.model_copy(update={"spark": spark_settings}), "tests")
     yield session
     session.stop()
+
+
+@pytest.fixture
+def compiled_plans(spark):
+    """Spark compiles its plans, as it does in the product."""
+    for name in INTERPRETED:
+        spark.conf.unset(name)
+    yield
+    for name, value in INTERPRETED.items():
+        spark.conf.set(name, value)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -86,6 +86,7 @@ def published(settings) -> dict:
         return dict(cursor.fetchall())
 
 
+@pytest.mark.usefixtures("compiled_plans")
 def test_the_same_files_make_the_same_tables(spark, small_market, capsys):
     seen, batches = [], []
     for name in ("first", "second"):

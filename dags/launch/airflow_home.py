@@ -101,7 +101,7 @@ def prepare(settings: Settings, environment: dict[str, str]) -> None:
     answer = subprocess.run([str(BINARY), "db", "migrate"], env=environment, capture_output=True, text=True, cwd=ROOT)
     if answer.returncode:
         raise AirflowProblem(f"airflow db migrate failed:\n{(answer.stdout + answer.stderr)[-3000:]}")
-    _write_private(kept, [_version(), _revision(settings)])
+    write_private(kept, [_version(), _revision(settings)])
 
 
 def _version() -> str:
@@ -128,17 +128,17 @@ def _secrets(settings: Settings) -> dict[str, str]:
     path = home(settings) / "secrets.json"
     home(settings).mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        _write_private(path, {
+        write_private(path, {
             "fernet_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
             "secret_key": secrets.token_urlsafe(32),
             "jwt_secret": secrets.token_urlsafe(64),
         })
     if not _passwords_file(settings).exists():
-        _write_private(_passwords_file(settings), {USER: secrets.token_urlsafe(12)})
+        write_private(_passwords_file(settings), {USER: secrets.token_urlsafe(12)})
     return json.loads(path.read_text())
 
 
-def _write_private(path: Path, content: object) -> None:
+def write_private(path: Path, content: object) -> None:
     """Write JSON that only its owner reads, whole or not at all."""
     unfinished = path.with_suffix(".unfinished")
     with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:

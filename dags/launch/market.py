@@ -86,7 +86,8 @@ def airflow(settings: Settings, follow_schedules: bool) -> Iterator[tuple[Airflo
 
 def tell_settings(settings: Settings) -> None:
     """Write down what the market's Airflow runs with, for those who will use it."""
-    _settings_file(settings).write_text(json.dumps(_told_settings(settings)))
+    # Spark's settings may hold the keys of a lake.
+    airflow_home.write_private(_settings_file(settings), _told_settings(settings))
 
 
 def refuse_other_settings(settings: Settings) -> None:

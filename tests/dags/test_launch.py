@@ -61,6 +61,7 @@ def test_only_the_simulated_market_has_a_dag_that_simulates(market):
 def test_an_airflow_that_was_started_with_other_settings_is_not_used(market, tmp_path):
     market.market.mkdir()
     tell_settings(market)
+    assert stat.S_IMODE((market.market / "servers.json").stat().st_mode) == 0o600, "Spark's settings may hold the keys of a lake"
     refuse_other_settings(market)
     simulation = market.simulation.model_copy(update={"borrowers": 7})
     asked = market.model_copy(update={"data": tmp_path, "simulation": simulation, "api_key": "secret"})

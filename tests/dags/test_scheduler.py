@@ -23,7 +23,8 @@ from dags.launch.run import RunFailed, next_as_of_date, run_dag
 DAY = date(2025, 6, 30)
 # A market so small that all is done in minutes; what it learns is nothing to judge a model by.
 SMALL = {
-    "SIMULATION__BORROWERS": "300", "SIMULATION__HISTORY_MONTHS": "18", "TRAINING__FOLDS": "2", "TRAINING__TRAINING_COHORTS": "1", "TRAINING__MIN_DEFAULTS": "3",
+    "SIMULATION__BORROWERS": "300", "SIMULATION__HISTORY_MONTHS": "18",
+    "TRAINING__FOLDS": "2", "TRAINING__TRAINING_COHORTS": "1", "TRAINING__MIN_DEFAULTS": "3",
     "TRAINING__MIN_AUC": "0", "TRAINING__ENSEMBLE_EPOCHS": "3", "TRAINING__ENSEMBLE_SEEDS": "1",
     "TRAINING__LIGHTGBM": '{"num_leaves": 5, "num_iterations": 10, "min_data_in_leaf": 5, "learning_rate": 0.1}',
     "TRAINING__GBT": '{"maxIter": 2, "maxDepth": 2, "stepSize": 0.3}',

@@ -107,7 +107,7 @@ def test_what_is_not_there_is_404_in_words(client, path, words):
         assert words in answer.json()["detail"]
 
 
-@pytest.mark.parametrize("identifier", ["x" * 201, "a%00b", "a%09b"])
+@pytest.mark.parametrize("identifier", ["x" * 201, "a%00b", "a%09b", "a%0Ab"])
 def test_what_is_no_identifier_is_422_in_words(client, identifier):
     answer = client.get(f"/v1/borrowers/{identifier}/score")
     assert answer.status_code == 422
