@@ -2,11 +2,12 @@
 #
 # Variables on the command line, each the same as an environment variable (see .env.example):
 #   SOURCE=lendingclub  DATA=folder  MACRO=folder  BORROWERS=20000  AS_OF=2011-06-30  JOB=score  SQL='select …'  BATCH=id
+#   DATASETS='uci_credit_card lendingclub'
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup run test up job psql rollback clean bench lint docs preflight
+.PHONY: help setup run test test-jobs test-dags up job psql rollback clean bench evaluate lint docs preflight
 
 # What is in .env holds unless the environment or the command line of make says otherwise.
 define environment
@@ -52,10 +53,15 @@ job: ## one job by hand, beside Airflow: JOB=score AS_OF=2011-06-30; without JOB
 
 test: ## every test, in the environment that it belongs to
 	@$(MAKE) setup
-	@status=0; \
-	$(JOBS) -m pytest tests --ignore=tests/dags || status=$$?; \
-	$(AIRFLOW) -m pytest tests/dags || status=$$?; \
-	exit $$status
+	@$(MAKE) -s .venv/jobs/.peers
+	@$(MAKE) -k -j2 test-jobs test-dags
+
+test-jobs:
+	@$(JOBS) -m pytest tests --ignore=tests/dags
+
+# Beside the others, so its lines wait for its end.
+test-dags:
+	@log=$$(mktemp); trap 'cat $$log; rm $$log' EXIT; $(AIRFLOW) -m pytest tests/dags > $$log 2>&1
 
 psql: ## psql as mosaic_reader on the publication; with SQL='select …' prints CSV
 	@$(MAKE) preflight NEEDS='postgres' >&2
@@ -81,6 +87,13 @@ bench: ## time and memory of each nightly task at 20,000 and 200,000 borrowers, 
 	@$(MAKE) setup
 	@$(environment) exec $(JOBS) -m dags.launch.bench $(if $(BORROWERS),--borrowers '$(BORROWERS)')
 
+evaluate: ## scores held against outcomes and peers, on one page; DATASETS= picks some, SOURCE= DATA= takes your own
+	@$(MAKE) preflight
+	@$(MAKE) setup
+	@$(MAKE) -s .venv/jobs/.peers
+	@$(environment) exec $(JOBS) -m dags.launch.evaluate $(if $(SOURCE),--source '$(SOURCE)') $(if $(DATASETS),--data-sets $(DATASETS)) \
+		$(if $(SOURCE),,$(if $(DATA),--folder '$(DATA)')) $(if $(AS_OF),--as-of-date '$(AS_OF)')
+
 clean: ## stop what runs and remove all state; the environments stay
 	@$(environment) if [ -x $(JOBS) ]; then exec $(JOBS) -m dags.launch.clean $(if $(SOURCE),--source '$(SOURCE)'); else rm -rf var; fi
 
@@ -97,6 +110,12 @@ preflight:
 .venv/jobs/.synced: pyproject.toml uv.lock | $(filter .tools/%,$(UV))
 	@echo "installing the jobs environment into .venv/jobs"
 	@UV_PROJECT_ENVIRONMENT=.venv/jobs $(UV_SYNC) --group jobs --group test
+	@touch $@
+
+# What scores are held against: large, and no part of the product.
+.venv/jobs/.peers: .venv/jobs/.synced
+	@echo "installing the peers of the evaluation into .venv/jobs"
+	@UV_PROJECT_ENVIRONMENT=.venv/jobs $(UV_SYNC) --inexact --group jobs --group test --group dev
 	@touch $@
 
 .venv/airflow/.synced: pyproject.toml uv.lock | $(filter .tools/%,$(UV))

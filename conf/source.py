@@ -212,13 +212,43 @@ class Orders(_Model):
         return self
 
 
+class _Evaluation(_Model):
+    """known_on: the last day whose knowledge tells outcomes; null: the market's first night. single_features: features
+    that are also held against the scores each by itself; more means riskier."""
+
+    known_on: date | None = None
+    single_features: tuple[str, ...] = ()
+
+
+class CrossValidation(_Evaluation):
+    """Every row is tested by a model that did not see its party: folds by outcome and identity group."""
+
+    protocol: Literal["cross_validation"]
+    folds: int = Field(5, ge=2)
+    seed: int = 0
+
+
+class OutOfTime(_Evaluation):
+    """A model trained on what was knowable on a past day, tested on rows of later days, these included, that it has not seen.
+
+    within_policy: test only loans within the lender's credit policy.
+    """
+
+    protocol: Literal["out_of_time"]
+    trained_on: date
+    tested_from: date
+    tested_until: date
+    within_policy: bool = False
+
+
 class Source(_Model):
     """One lending source.
 
     outcome: default_within_horizon (label: a default within horizon_months) or default_ever (an eventual default,
-    with censoring). blocks: the feature blocks that its files can fill. account_month_lag_days: how many days after a
-    month's end its account months are known; a month counts from then on, for everyone. settings override
-    conf/mosaic.yaml.
+    with censoring). default_days: days past due that are a default; null where only a charge-off is one, as for a source
+    that tells of no other outcome than its own. blocks: the feature blocks that its files can fill. account_month_lag_days: how many days after a
+    month's end its account months are known; a month counts from then on, for everyone. evaluation: how scores are held against outcomes.
+    settings override conf/mosaic.yaml.
     """
 
     name: str
@@ -227,11 +257,13 @@ class Source(_Model):
     timezone: str = "UTC"
     horizon_months: int = Field(ge=1)
     outcome: Literal["default_within_horizon", "default_ever"]
+    default_days: int | None = Field(90, ge=1)
     blocks: tuple[Block, ...] = Field(min_length=1)
     account_month_lag_days: int = Field(0, ge=0, le=28)
     files: dict[str, LandedFile] = Field(min_length=1)
     tables: dict[str, tuple[TableMapping, ...]] = Field(min_length=1)
     orders: Orders | None = None
+    evaluation: Annotated[CrossValidation | OutOfTime, Field(discriminator="protocol")] = CrossValidation(protocol="cross_validation")
     settings: dict[str, object] = {}
 
     _path: Path = PrivateAttr(default=Path("<unread>"))

@@ -2,7 +2,7 @@
 
 A candidate has a live loan (status current) or an open listing (status listed) on the as-of date. Of a candidate with
 both, the listing decides: standing is applicant and loan_id the newest listing, for that is what investors are asked
-to fund. Defaulted is who was ever seen 90 days past due or charged off by then, on any loan; a row that told so counts
+to fund. Defaulted is who was ever seen default_days past due (90) or charged off by then, on any loan; a row that told so counts
 even where a later row tells another story, as scores before the correction were not given either.
 """
 
@@ -17,23 +17,24 @@ from pyspark.sql import functions as F
 from conf.features import FEATURES
 from features.point_in_time import SPINE_KEY, whole_months, with_known_until, with_row_as_known
 
-DEFAULT_DAYS = 90
 MAX_MONTHS_ON_BOOK = 600
 LOAN_TERMS = ("live_loans", "platform_debt", "loan_amount_to_income", "loan_term_months", "loan_interest_rate")
 """Features of the credit record that every candidate has by having asked for a loan; they say nothing of the past."""
 
 
-def build_default_events(loan: DataFrame, repayment: DataFrame) -> DataFrame:
+def build_default_events(loan: DataFrame, repayment: DataFrame, default_days: int | None) -> DataFrame:
     """Every telling of a default: loan_id, borrower_id, default_on, known_from.
 
-    default_on is the day on which an instalment became 90 days past due, or the loan was charged off. A loan may be
-    told of many times.
+    default_on is the day on which an instalment became default_days past due, or the loan was charged off; for None
+    only the latter. A loan may be told of many times.
     """
-    past_due = repayment.where(F.col("days_past_due") >= DEFAULT_DAYS).select(
-        "loan_id", "borrower_id", F.date_add("due_on", DEFAULT_DAYS).alias("default_on"), "known_from"
-    )
     charged_off = loan.where(F.col("status") == "charged_off").select(
         "loan_id", "borrower_id", F.coalesce("closed_on", "known_from").alias("default_on"), "known_from"
+    )
+    if default_days is None:
+        return charged_off
+    past_due = repayment.where(F.col("days_past_due") >= default_days).select(
+        "loan_id", "borrower_id", F.date_add("due_on", default_days).alias("default_on"), "known_from"
     )
     return past_due.unionByName(charged_off)
 
@@ -97,14 +98,14 @@ def build_candidates(loan: DataFrame, as_of_dates: Sequence[date]) -> DataFrame:
     )
 
 
-def build_night_candidates(silver: Mapping[str, DataFrame], as_of_date: date) -> DataFrame:
+def build_night_candidates(silver: Mapping[str, DataFrame], as_of_date: date, default_days: int | None) -> DataFrame:
     """The candidates of one as-of date, with borrower_type, identity_group_id and is_defaulted.
 
-    silver: tables by name; rows known later than the as-of date do not count.
+    silver: tables by name; rows known later than the as-of date do not count. default_days: as in build_default_events.
     """
     loan, repayment = silver["loan"], silver["repayment"]
     candidates = with_party(build_candidates(loan, [as_of_date]), with_known_until(silver["borrower"], "borrower_id"))
-    told = with_default_events(candidates, build_default_events(loan, repayment))
+    told = with_default_events(candidates, build_default_events(loan, repayment, default_days))
     return told.withColumn("is_defaulted", was_defaulted()).drop("default_events")
 
 

@@ -101,20 +101,21 @@ def with_sampled_groups(spine: DataFrame, max_rows: int, seed: int) -> DataFrame
 
 
 def build_training_set(
-    silver: Mapping[str, DataFrame], source: Source, training: Training, as_of_date: date
+    silver: Mapping[str, DataFrame], source: Source, training: Training, as_of_date: date, months: list[date] | None = None
 ) -> DataFrame:
     """The cohorts with features, each known on the row's own day, and outcomes, known on the training date.
 
     as_of_date is the training date: nothing known later enters. One row per (borrower_id, as_of_date), columns of
     TRAINING_SET. Left out, as on a night, is who was known to be in default or is too thin; and who has no outcome
-    (``features.labels``). Raises NoCohort where the settings ask for no cohort.
+    (``features.labels``). months: the month ends of the cohorts, oldest first; by default the newest ones that the
+    settings ask for. Raises NoCohort where they ask for none.
     """
     horizon_months = source.horizon_months if source.outcome == "default_within_horizon" else None
-    months = cohort_months(training, horizon_months, as_of_date)
+    months = months or cohort_months(training, horizon_months, as_of_date)
     first_day = month_end(months[0], -training.cohort_step_months) + timedelta(days=1)
     known = {name: frame.where(F.col("known_from") <= F.lit(as_of_date)) for name, frame in silver.items()}
     loan, repayment = known["loan"], known["repayment"]
-    events = build_default_events(loan, repayment)
+    events = build_default_events(loan, repayment, source.default_days)
 
     spine = with_default_events(build_spine(loan, months, training), events).where(~was_defaulted())
     spine = with_party(spine, with_known_until(known["borrower"], "borrower_id")).where(F.col("borrower_type").isNotNull())

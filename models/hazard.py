@@ -16,8 +16,7 @@ import pandas as pd
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-DEFAULT_DAYS = 90
-DEFAULT_LAG_MONTHS = 3  # 90 days past due shows three monthly instalments after the first missed one
+DEFAULT_LAG_MONTHS = 3  # 90 days past due show three monthly instalments after the first missed one
 EXPOSURE_COLUMNS = ("term_months", "months_on_book", "month", "at_risk", "defaults", "prepaid")
 
 
@@ -37,20 +36,22 @@ def event_month(on: Column, ends_months: Column) -> Column:
     return F.when(on.isNotNull(), F.least(F.greatest(month, F.lit(1)), ends_months))
 
 
-def build_outcomes(loan: DataFrame, repayment: DataFrame, as_of_date: date) -> DataFrame:
+def build_outcomes(loan: DataFrame, repayment: DataFrame, as_of_date: date, default_days: int | None) -> DataFrame:
     """What had become of each originated loan, as known by the as-of date.
 
     One row per loan_id: term_months, originated_on, entered_months (whole months on book when the platform first knew
     of it: earlier months were not watched, as loans that ended then could not be seen), watched_months (complete months
     until the as-of date), event (default, prepaid, null: neither within the complete months) and event_month. A loan
     repaid in or after its term's last month has ended, not prepaid: it leaves the risk set without an event.
+    default_days: days past due that are a default; None where only a charge-off is.
     """
     day = F.lit(as_of_date)
     # Who was ever told to be in default has defaulted, whatever a later row says.
+    is_default = F.lit(False) if default_days is None else F.col("days_past_due") >= default_days
     past_due = (
-        repayment.where((F.col("known_from") <= day) & (F.col("days_past_due") >= DEFAULT_DAYS))
+        repayment.where((F.col("known_from") <= day) & is_default)
         .groupBy("loan_id")
-        .agg(F.min(F.date_add("due_on", DEFAULT_DAYS)).alias("past_due_on"))
+        .agg(F.min(F.date_add("due_on", default_days or 0)).alias("past_due_on"))
     )
     charged_off_on = F.when(F.col("status") == "charged_off", F.coalesce("closed_on", "known_from"))
     newest = (
@@ -94,7 +95,7 @@ def build_outcomes(loan: DataFrame, repayment: DataFrame, as_of_date: date) -> D
     )
 
 
-def build_exposure(loan: DataFrame, repayment: DataFrame, as_of_date: date) -> DataFrame:
+def build_exposure(loan: DataFrame, repayment: DataFrame, as_of_date: date, default_days: int | None) -> DataFrame:
     """Loans at risk, defaults and prepayments, as known by the as-of date.
 
     One row per term_months, months_on_book and month (first day of the calendar month in which that month on book
@@ -103,7 +104,7 @@ def build_exposure(loan: DataFrame, repayment: DataFrame, as_of_date: date) -> D
     are not seen more than others.
     """
     histories = (
-        build_outcomes(loan, repayment, as_of_date)
+        build_outcomes(loan, repayment, as_of_date, default_days)
         .where(F.col("watched_months") > F.col("entered_months"))
         # Loans with the same history are counted once and only then spread over their months: the data grow by a
         # few hundred, not by loans times months.

@@ -23,9 +23,9 @@ def _figure(title: str, x: str, y: str) -> tuple[Figure, object]:
     return figure, axes
 
 
-def roc_plot(scores: dict[str, np.ndarray], is_default: np.ndarray, watched: np.ndarray) -> Figure:
-    """ROC curves of the ensemble (the last of scores) and the sub-models, on the judging cohort."""
-    figure, axes = _figure("Judging cohort: ROC", "non-defaults above the threshold", "defaults above the threshold")
+def roc_plot(scores: dict[str, np.ndarray], is_default: np.ndarray, watched: np.ndarray, title: str) -> Figure:
+    """ROC curves of the ensemble (the last of scores) and of what it is held against."""
+    figure, axes = _figure(title, "non-defaults above the threshold", "defaults above the threshold")
     *others, ensemble = scores
     for name in [*others, ensemble]:
         false_rate, true_rate = roc_curve(scores[name], is_default, watched)
@@ -39,10 +39,10 @@ def roc_plot(scores: dict[str, np.ndarray], is_default: np.ndarray, watched: np.
     return figure
 
 
-def calibration_plot(prob: np.ndarray, is_default: np.ndarray, watched: np.ndarray) -> Figure:
-    """Default rate against mean probability in ten bins of the judging cohort."""
+def calibration_plot(prob: np.ndarray, is_default: np.ndarray, watched: np.ndarray, title: str) -> Figure:
+    """Default rate against mean probability in ten bins."""
     predicted, observed, _ = calibration_table(prob, is_default, watched).T
-    figure, axes = _figure("Judging cohort: calibration", "mean probability of default", "default rate")
+    figure, axes = _figure(title, "mean probability of default", "default rate")
     top = 1.05 * max(predicted.max(), observed.max(), 1e-3)
     axes.plot([0, top], [0, top], color=PALE, linewidth=0.8, linestyle="--")
     axes.plot(predicted, observed, marker="o", markersize=4, color=ACCENT)

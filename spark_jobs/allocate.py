@@ -154,7 +154,9 @@ def _caps(lake: Lake, night: Night, source: Source, hazard: Hazard) -> pd.DataFr
     stress = market_stress(history, as_of_date, source.currency)
     sensitivity = None
     if stress is not None:
-        exposure = build_exposure(_silver(lake, night, LOAN), _silver(lake, night, REPAYMENT), as_of_date)
+        exposure = build_exposure(
+            _silver(lake, night, LOAN), _silver(lake, night, REPAYMENT), as_of_date, source.default_days
+        )
         sensitivity = fit_sensitivity(
             exposure.toPandas(), hazard, history, source.currency, stated=rules.cap_sensitivity
         )

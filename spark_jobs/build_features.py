@@ -28,15 +28,15 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
 
     Raises NoOpenNight before a night is opened and GateFailed where a table breaks its rules.
     """
-    lake = Lake(spark, settings)
+    lake, source = Lake(spark, settings), load_source(settings.source)
     night = current_night(settings, as_of_date)
     withdraw_results(settings, "build_features", night.batch_id)
     silver = narrowed(read_silver(lake, night.silver_versions), as_of_date, as_of_date)
 
     # Each is the ground of several tables; small beside the histories that they are made from.
-    candidates = build_night_candidates(silver, as_of_date).persist()
+    candidates = build_night_candidates(silver, as_of_date, source.default_days).persist()
     assessed = with_features(
-        candidates.where(~F.col("is_defaulted")), silver, load_source(settings.source).account_month_lag_days
+        candidates.where(~F.col("is_defaulted")), silver, source.account_month_lag_days
     ).persist()
     population = assessed.where(~is_too_thin())
     unscored = build_unscored(candidates.where("is_defaulted"), assessed)

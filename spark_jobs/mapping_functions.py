@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from features.card_statements import build_card_months, build_card_repayments
 from features.repayment_history import build_loan_statuses, build_repayments
 
 
@@ -35,9 +36,15 @@ def later_of(day: Column, other: Column) -> Column:
     return F.greatest(day, other)
 
 
+def at_least_zero(amount: Column) -> Column:
+    """An amount owed, which is nothing where the lender owes the borrower."""
+    return F.greatest(amount, F.lit(0))
+
+
 COLUMN_FUNCTIONS: dict[str, Callable[..., Column]] = {
-    function.__name__: function for function in (previous_month_end, months_before, month_end, later_of)
+    function.__name__: function for function in (previous_month_end, months_before, month_end, later_of, at_least_zero)
 }
 TABLE_FUNCTIONS: dict[str, Callable[..., DataFrame]] = {
-    function.__name__: function for function in (build_loan_statuses, build_repayments)
+    function.__name__: function
+    for function in (build_loan_statuses, build_repayments, build_card_months, build_card_repayments)
 }

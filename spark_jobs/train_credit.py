@@ -96,7 +96,7 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
         settings.source, as_of_date.isoformat(), source.horizon_months, code_version(settings.source), versions
     )
     training_rows, calibration_rows, judging_rows = part_rows(rows, cohorts, settings.training)
-    model, report = fit_credit_model(training_rows, calibration_rows, settings.training, origin, _hazard(lake, night))
+    model, report = fit_credit_model(training_rows, calibration_rows, settings.training, origin, _hazard(lake, source, night))
 
     judging = judging_rows.persist()
     judged = judge(model, judging, settings)
@@ -161,10 +161,11 @@ def _training_set(lake: Lake, source: Source, night: Night) -> DataFrame:
     return lake.read(TRAINING_SET)
 
 
-def _hazard(lake: Lake, night: Night) -> Hazard:
+def _hazard(lake: Lake, source: Source, night: Night) -> Hazard:
     silver = read_silver(lake, night.silver_versions)
     # A few thousand counts, whatever the number of loans.
-    return fit_hazard(build_exposure(silver["loan"], silver["repayment"], night.as_of_date).toPandas())
+    exposure = build_exposure(silver["loan"], silver["repayment"], night.as_of_date, source.default_days)
+    return fit_hazard(exposure.toPandas())
 
 
 def judge(model: CreditModel, rows: DataFrame, settings: Settings) -> Judged:
@@ -229,8 +230,10 @@ def _register(
             **{f"delta_version.{name}": str(version) for name, version in model.origin.table_versions.items()},
         },
         figures={
-            "roc": roc_plot(*curves),
-            "calibration": calibration_plot(judged.prob["ensemble"], judged.is_default, judged.watched),
+            "roc": roc_plot(*curves, "Judging cohort: ROC"),
+            "calibration": calibration_plot(
+                judged.prob["ensemble"], judged.is_default, judged.watched, "Judging cohort: calibration"
+            ),
             "risk_groups": risk_group_plot(report.groups),
         },
     )

@@ -116,7 +116,7 @@ AT_6, AT_18 = 3 / 20, 1 - (1 - 3 / 20) * (1 - 1 / 8)
 def test_incidence_keeps_prepaid_loans_at_risk(silver):
     loans, late = portfolio()
     tables = silver(loan=loans, repayment=late)
-    events = build_default_events(tables["loan"], tables["repayment"])
+    events = build_default_events(tables["loan"], tables["repayment"], 90)
     rows = build_incidence(tables["loan"], events, TRAINING_DATE).orderBy("month").collect()
     # Nothing happened in the last twelve months that were watched, 25 to 36: so it goes on.
     expected = [0.0] * 6 + [AT_6] * 12 + [AT_18] * (MAX_MONTHS + 1 - 18)
@@ -132,7 +132,7 @@ def test_incidence_beyond_what_was_watched_goes_on_with_the_last_hazard(silver):
     late = [{"borrower_id": "a", "loan_id": "a", "installment_no": 1, "due_on": "2023-04-02", "days_past_due": 90, "known_from": "2023-07-01"},
             {"borrower_id": "b", "loan_id": "b", "installment_no": 9, "due_on": "2023-10-02", "days_past_due": 90, "known_from": "2024-01-01"}]
     tables = silver(loan=loans, repayment=late)
-    events = build_default_events(tables["loan"], tables["repayment"])
+    events = build_default_events(tables["loan"], tables["repayment"], 90)
     found = [row["incidence"] for row in build_incidence(tables["loan"], events, TRAINING_DATE).orderBy("month").collect()]
     assert found[12] == pytest.approx(0.25)
     tail = 1 / (6 * 4 + 6 * 3)  # one default over the loans at risk in months 1 to 12
@@ -141,7 +141,7 @@ def test_incidence_beyond_what_was_watched_goes_on_with_the_last_hazard(silver):
 
 def test_incidence_of_nothing_known_is_nothing(silver):
     tables = silver()
-    events = build_default_events(tables["loan"], tables["repayment"])
+    events = build_default_events(tables["loan"], tables["repayment"], 90)
     rows = build_incidence(tables["loan"], events, TRAINING_DATE).collect()
     assert [row["incidence"] for row in rows] == [0.0] * (MAX_MONTHS + 1)
 

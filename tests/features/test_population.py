@@ -75,7 +75,7 @@ def night(silver):
         credit_inquiry=[{"borrower_id": one, "inquired_on": "2024-01-01", "known_from": "2024-01-01"}
                         for one in [*KNOWN, "stranger"] if one != "thin"],
     )
-    candidates = build_night_candidates(tables, AS_OF)
+    candidates = build_night_candidates(tables, AS_OF, 90)
     assessed = with_features(candidates.where(~F.col("is_defaulted")), tables).persist()
     population = {row["borrower_id"]: row for row in assessed.where(~is_too_thin()).collect()}
     unscored = build_unscored(candidates.where("is_defaulted"), assessed)
@@ -103,6 +103,12 @@ def test_unscored_with_reasons(night):
     assert unscored == {
         "defaulted": "defaulted", "cured": "defaulted", "written_off": "defaulted", "thin": "too_thin", "stranger": "too_thin",
     }
+
+
+def test_where_lateness_is_no_default_only_a_charge_off_is(silver):
+    tables = silver(borrower=[{"borrower_id": one, "known_from": "2024-01-01"} for one in KNOWN], loan=LOANS, repayment=REPAYMENTS)
+    rows = build_night_candidates(tables, AS_OF, None).collect()
+    assert {row["borrower_id"] for row in rows if row["is_defaulted"]} == {"written_off"}
 
 
 def test_applications_stand_on_the_day_they_are_known(silver):

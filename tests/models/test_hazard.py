@@ -67,7 +67,7 @@ def silver(spark):
 
 
 def test_outcomes_tell_event_and_watched_months(silver):
-    rows = {row["loan_id"]: row for row in build_outcomes(*silver, AS_OF).collect()}
+    rows = {row["loan_id"]: row for row in build_outcomes(*silver, AS_OF, 90).collect()}
     assert {name: (row["event"], row["event_month"], row["entered_months"], row["watched_months"]) for name, row in rows.items()} == {
         "current": (None, None, 0, 6),
         "prepaid": ("prepaid", 4, 0, 4),
@@ -79,8 +79,15 @@ def test_outcomes_tell_event_and_watched_months(silver):
     }
 
 
+def test_where_lateness_is_no_default_only_a_charge_off_is(silver):
+    rows = {row["loan_id"]: row for row in build_outcomes(*silver, AS_OF, None).collect()}
+    # Charged off on 10 July, in its month 6; the 90 days of May do not count.
+    assert (rows["default"]["event"], rows["default"]["event_month"]) == ("default", 6)
+    assert {name for name, row in rows.items() if row["event"] == "default"} == {"default"}
+
+
 def test_exposure_counts_each_loan_in_its_complete_months(silver):
-    exposure = build_exposure(*silver, AS_OF)
+    exposure = build_exposure(*silver, AS_OF, 90)
     assert tuple(exposure.columns) == EXPOSURE_COLUMNS
     counts = exposure.toPandas()
     of_36 = counts[counts.term_months == 36].set_index("months_on_book")
@@ -97,8 +104,8 @@ def test_rows_known_later_change_nothing(silver):
     day = pd.Timestamp(AS_OF).date()
     early = lambda frame: frame.where(frame.known_from <= day)  # noqa: E731
     key = ["term_months", "months_on_book"]
-    all_rows = build_exposure(loan, repayment, AS_OF).toPandas().sort_values(key, ignore_index=True)
-    known = build_exposure(early(loan), early(repayment), AS_OF).toPandas().sort_values(key, ignore_index=True)
+    all_rows = build_exposure(loan, repayment, AS_OF, 90).toPandas().sort_values(key, ignore_index=True)
+    known = build_exposure(early(loan), early(repayment), AS_OF, 90).toPandas().sort_values(key, ignore_index=True)
     pd.testing.assert_frame_equal(all_rows, known)
 
 

@@ -14,6 +14,7 @@ from spark_jobs.landing import bronze_rows, land_files, landed_files
 from spark_jobs.manifest import Night
 from spark_jobs.mapping import BROKEN, build_checked
 
+pytestmark = pytest.mark.usefixtures("compiled_plans")
 AS_OF = date(2011, 6, 30)
 FILE_ROWS = 42_535
 

@@ -64,7 +64,7 @@ def trained(spark, market, rows, module_patch):
     module_patch.setattr(train_credit, "current_night", lambda settings, as_of_date, training: night)
     module_patch.setattr(train_credit, "read_silver", lambda lake, versions: {})
     module_patch.setattr(train_credit, "build_training_set", lambda *arguments: rows)
-    module_patch.setattr(train_credit, "_hazard", lambda lake, night: fit_hazard(counts))
+    module_patch.setattr(train_credit, "_hazard", lambda lake, source, night: fit_hazard(counts))
     printed: list[str] = []
     module_patch.setattr("builtins.print", lambda *words, **options: printed.append(" ".join(map(str, words))))
     with pytest.raises(NoChampion, match="no champion model for market simulated: run the DAG credit_training"):

@@ -1,0 +1,93 @@
+"""``make evaluate``: scores held against outcomes and peers, on each data set, from its files to one page.
+
+Each data set has a market of its own under ``<home>/evaluation``: its files land and are mapped as on any night, then
+the job evaluate trains and tests by the protocol of the source's mapping.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from datetime import date
+from pathlib import Path
+
+from conf.settings import ROOT, Settings, load_settings
+from conf.source import load_source
+from conf.spark import JOBS_PYTHON
+from dags.launch.processes import stopped_by_signals
+
+DATA_SETS = ("uci_credit_card", "lendingclub")
+PORT = 54_401
+# An evaluation leaves a market's own lake, database and registry alone.
+_SERVERS = ("MOSAIC_LAKE", "MOSAIC_DATABASE_DSN", "MOSAIC_MLFLOW_TRACKING_URI", "MOSAIC_SPARK__MASTER")
+
+
+def main() -> int:
+    """Exit code: 1 where a step failed or no data set was there."""
+    parser = argparse.ArgumentParser(prog="make evaluate", description=__doc__)
+    parser.add_argument("--data-sets", nargs="*", choices=DATA_SETS, default=None, help="some of the shipped ones")
+    parser.add_argument("--source", help="a source of your own instead; its files are in MOSAIC_DATA")
+    parser.add_argument("--folder", type=Path, default=ROOT.parent / "shared" / "data", help="holds a folder of each shipped data set")
+    parser.add_argument("--as-of-date", type=date.fromisoformat, help="the last day whose knowledge tells outcomes; by default the source's")
+    options = parser.parse_args()
+    settings = load_settings()
+    names = [options.source] if options.source else options.data_sets or DATA_SETS
+    evaluated = []
+    try:
+        with stopped_by_signals():
+            for name in names:
+                data = settings.data if options.source else options.folder / name
+                if data is None or not data.is_dir():
+                    print(f"{name}: no folder {data}, left out; DATA= names the folder", file=sys.stderr)
+                    continue
+                evaluate(settings, name, data, options.as_of_date)
+                evaluated.append(name)
+            if not evaluated:
+                return 1
+            _run(["-m", "spark_jobs.evaluation_report", str(settings.home / "reports"), *evaluated], environment(settings, names[0], None))
+    except subprocess.CalledProcessError as problem:
+        print(f"make evaluate: {' '.join(problem.cmd[1:])} ended with code {problem.returncode}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def environment(settings: Settings, name: str, data: Path | None) -> dict[str, str]:
+    """The environment of a data set's market."""
+    home = settings.home / "evaluation"
+    home.mkdir(parents=True, exist_ok=True)
+    for shared in ("jars", "classes.jsa"):
+        with suppress(FileExistsError):
+            (home / shared).symlink_to(settings.home / shared)
+    kept = {name: value for name, value in os.environ.items() if name not in _SERVERS}
+    return kept | {
+        "MOSAIC_SOURCE": name, "MOSAIC_HOME": str(home), "MOSAIC_PORTS__POSTGRES": str(PORT),
+        **({"MOSAIC_DATA": str(data)} if data else {}),
+    }
+
+
+def evaluate(settings: Settings, name: str, data: Path, as_of_date: date | None) -> None:
+    """Land, map and evaluate one data set, from an empty market.
+
+    Raises subprocess.CalledProcessError.
+    """
+    of_market = environment(settings, name, data)
+    # What was mapped by an earlier mapping would not be mapped again.
+    shutil.rmtree(settings.home / "evaluation" / name, ignore_errors=True)
+    day = as_of_date or load_source(name).evaluation.known_on or load_settings(source=name).night.first_as_of_date
+    if day is None:
+        raise SystemExit(f"make evaluate: {load_source(name).line('settings')}: name AS_OF=, the last day whose knowledge tells outcomes")
+    steps = (["open_night", "--training"], ["ingest", "--training"], ["evaluate"])
+    for step in steps:
+        _run(["-m", "dags.launch.database", JOBS_PYTHON, "-m", "spark_jobs", *step, "--as-of-date", day.isoformat()], of_market)
+
+
+def _run(arguments: list[str], of_market: dict[str, str]) -> None:
+    subprocess.run([JOBS_PYTHON, *arguments], env=of_market, cwd=ROOT, check=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""The page of an evaluation: what a risk committee reads, in one HTML file that needs no network."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from models.model_plots import calibration_plot, roc_plot
+
+# Drawn in this order, the last one strongest.
+SCORERS = ("logistic", "scorecard", "lightgbm", "catboost", "timeseries", "behavior", "record", "ensemble")
+WORDS = {
+    "ensemble": "ensemble (published)", "timeseries": "sub-model: time series", "behavior": "sub-model: behaviour",
+    "record": "sub-model: credit record", "logistic": "peer: logistic regression", "lightgbm": "peer: LightGBM, all features",
+    "catboost": "peer: CatBoost, all features", "scorecard": "peer: OptBinning scorecard",
+}
+
+
+def svg(figure: Figure) -> Markup:
+    """A figure as inline SVG."""
+    target = io.StringIO()
+    # Without a date, and with names from a fixed salt, the same figures make the same page.
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.hashsalt": "mosaicloan", "svg.fonttype": "none"}):
+        figure.savefig(target, format="svg", metadata={"Date": None})
+    return Markup(target.getvalue()[target.getvalue().index("<svg"):])
+
+
+def plots(rows: pd.DataFrame) -> list[Markup]:
+    """ROC curves of all scorers and the calibration of the ensemble, from a data set's predictions."""
+    is_default, final = rows["is_default"].to_numpy(dtype=float), np.ones(len(rows))
+    scores = {name: rows[name].to_numpy(dtype=float) for name in SCORERS if name in rows}
+    return [svg(roc_plot(scores, is_default, final, "ROC")), svg(calibration_plot(scores["ensemble"], is_default, final, "Calibration"))]
+
+
+def protocol_in_words(protocol: Mapping[str, Any]) -> str:
+    """How a data set was tested, in a sentence."""
+    if protocol["protocol"] == "cross_validation":
+        return (
+            f"{protocol['folds']}-fold cross-validation, stratified by outcome, parties kept together, seed {protocol['seed']}. "
+            "The whole stack is trained inside each training part, sub-model outputs out of fold; the figures are of all predictions pooled."
+        )
+    return (
+        f"Trained on what was knowable on {protocol['trained_on']}, tested on rows of {protocol['tested_from']} to {protocol['tested_until']}"
+        f"{', loans within credit policy only' if protocol['within_policy'] else ''}; outcomes as known on {protocol['known_on']}."
+    )
+
+
+def page(data_sets: Mapping[str, tuple[str, Mapping[str, Any], pd.DataFrame]], code_version: str, made_at: datetime) -> str:
+    """The page; data_sets gives for each name its title, its findings as in evaluation.json, and its predictions."""
+    shown = [
+        {
+            "name": name, "title": title, "found": found, "protocol": protocol_in_words(found["protocol"]),
+            "scorers": _scorers(found), "plots": plots(rows), **_best(found),
+        }
+        for name, (title, found, rows) in data_sets.items()
+    ]
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["f4"] = lambda value: "–" if value is None else f"{value:.4f}"
+    return environment.from_string(_TEMPLATE).render(shown=shown, words=WORDS, code_version=code_version[:12], made_at=f"{made_at:%Y-%m-%d %H:%M} UTC")
+
+
+def _scorers(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row per scorer, the ensemble first; what a scorer has no figure for is null."""
+    own = {name: found[name] for name in ("auc", "ks", "brier", "log_loss", "ece")}
+    rows = {"ensemble": own, **found["sub_models"], **found["peers"], **found["single_features"]}
+    return [
+        {"name": name, **{key: rows[name].get(key) for key in own}, "difference": found["auc_difference"].get(name), "p": found["delong_p"].get(name)}
+        for name in rows
+    ]
+
+
+def _best(found: Mapping[str, Any]) -> dict[str, Any]:
+    peer = max(found["peers"], key=lambda name: found["peers"][name]["auc"])
+    return {"peer": peer, "peer_auc": found["peers"][peer]["auc"], "difference": found["auc_difference"][peer], "p": found["delong_p"][peer]}
+
+
+_TEMPLATE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>MosaicLoan: evaluation</title><style>
+body{font:15px/1.5 system-ui,sans-serif;color:#1f2933;max-width:1080px;margin:2rem auto;padding:0 1rem}
+h1{font-size:1.5rem;margin-bottom:.2rem}h2{font-size:1.15rem;margin-top:2.2rem;border-top:1px solid #d5dde3;padding-top:1rem}
+table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}th{text-align:left;color:#52606d;font-weight:600}
+td,th{padding:.3rem .6rem;border-bottom:1px solid #e4e9ed}td.n,th.n{text-align:right}tr.own{background:#eef5f8;font-weight:600}
+.plots{display:flex;flex-wrap:wrap;gap:1rem}.plots svg{width:500px;height:auto}p.small{color:#52606d;font-size:.9rem}
+</style></head><body>
+<h1>Evaluation of the credit model</h1>
+<p class="small">Made {{ made_at }} with code {{ code_version }}. AUC differences are paired on the same rows (DeLong 1988), intervals 95%.
+Peers learn from the same rows, folds, features and weights. ECE: expected calibration error over ten bins.</p>
+<table><tr><th>data set</th><th class="n">rows</th><th class="n">defaults</th><th class="n">AUC</th><th class="n">interval</th>
+<th>best peer</th><th class="n">its AUC</th><th class="n">ensemble less peer</th><th class="n">p</th><th class="n">ECE</th></tr>
+{% for one in shown %}<tr><td><a href="#{{ one.name }}">{{ one.name }}</a></td><td class="n">{{ "{:,.0f}".format(one.found.rows) }}</td>
+<td class="n">{{ "{:,.0f}".format(one.found.defaults) }}</td><td class="n">{{ one.found.auc|f4 }}</td>
+<td class="n">{{ one.found.auc_interval[0]|f4 }} – {{ one.found.auc_interval[1]|f4 }}</td><td>{{ words[one.peer] }}</td><td class="n">{{ one.peer_auc|f4 }}</td>
+<td class="n">{{ "{:+.4f}".format(one.difference[1]) }} [{{ "{:+.4f}".format(one.difference[0]) }}, {{ "{:+.4f}".format(one.difference[2]) }}]</td>
+<td class="n">{{ "{:.2g}".format(one.p) }}</td><td class="n">{{ one.found.ece|f4 }}</td></tr>
+{% endfor %}</table>
+{% for one in shown %}
+<h2 id="{{ one.name }}">{{ one.title }}</h2>
+<p>{{ one.protocol }}</p>
+<p>Mean probability {{ one.found.mean_prob_default|f4 }} for a default rate of {{ one.found.default_rate|f4 }}.</p>
+<table><tr><th>scorer</th><th class="n">AUC</th><th class="n">KS</th><th class="n">Brier</th><th class="n">log loss</th><th class="n">ECE</th>
+<th class="n">ensemble less this</th><th class="n">p</th></tr>
+{% for row in one.scorers %}<tr{% if row.name == "ensemble" %} class="own"{% endif %}><td>{{ words.get(row.name, row.name) }}</td><td class="n">{{ row.auc|f4 }}</td>
+<td class="n">{{ row.ks|f4 }}</td><td class="n">{{ row.brier|f4 }}</td><td class="n">{{ row.log_loss|f4 }}</td><td class="n">{{ row.ece|f4 }}</td>
+<td class="n">{% if row.difference %}{{ "{:+.4f}".format(row.difference[1]) }} [{{ "{:+.4f}".format(row.difference[0]) }}, {{ "{:+.4f}".format(row.difference[2]) }}]{% endif %}</td>
+<td class="n">{% if row.p is not none %}{{ "{:.2g}".format(row.p) }}{% endif %}</td></tr>
+{% endfor %}</table>
+<div class="plots">{% for plot in one.plots %}{{ plot }}{% endfor %}</div>
+{% endfor %}
+</body></html>
+"""

@@ -1,0 +1,162 @@
+"""Holds the credit model's scores against outcomes that it has not seen, beside its peers on the same rows.
+
+Needs the training night of the as-of date: outcomes are those known by then. Writes evaluation.json and predictions
+into the market's reports; ``make evaluate`` puts the markets' findings on one page.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import pandas as pd
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from sklearn.model_selection import StratifiedGroupKFold
+
+from conf.features import FEATURES
+from conf.settings import Settings
+from conf.source import CrossValidation, OutOfTime, Source, load_source
+from features.training_set import build_training_set, month_end
+from models.credit_model import Origin, fit_credit_model
+from models.hazard import Curves, Hazard
+from models.metrics import auc, auc_difference, delong, label_weight, score_metrics
+from models.peers import PEERS, known_features
+from models.sub_models import KEYS, SUB_MODELS
+from spark_jobs.lake import Lake
+from spark_jobs.manifest import Night, code_version, current_night
+from spark_jobs.silver import read_silver
+
+# An evaluation values no loan.
+_NO_LIFETIME = Hazard(Curves(np.zeros(1), np.zeros(1)), {})
+MAX_ROWS = 500_000
+"""Peers learn on one machine: more rows of a data set are an error."""
+
+
+class TooManyRows(ValueError):
+    """The data set does not fit the peers' one machine."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows that train and rows that are tested, both with the columns of TRAINING_SET; name says which."""
+
+    name: str
+    training: DataFrame
+    test: DataFrame
+
+
+def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
+    """Write ``reports/evaluation.json`` and ``reports/predictions.parquet`` of this market.
+
+    as_of_date: the last day whose knowledge tells outcomes. Raises NoOpenNight before its training night is opened.
+    """
+    lake, source = Lake(spark, settings), load_source(settings.source)
+    night = current_night(settings, as_of_date, training=True)
+    silver = read_silver(lake, night.silver_versions)
+    protocol = source.evaluation
+    splits = cross_validation if isinstance(protocol, CrossValidation) else out_of_time
+    tested = []
+    for split in splits(silver, source, settings, as_of_date):
+        print(f"{settings.source}: {split.name}", flush=True)
+        tested.append(predictions(split, settings, origin(settings, source, night), protocol.single_features))
+    rows = pd.concat(tested, ignore_index=True)
+    folder = settings.market / "reports"
+    folder.mkdir(parents=True, exist_ok=True)
+    rows.to_parquet(folder / "predictions.parquet", index=False)
+    found = findings(rows, source.evaluation)
+    (folder / "evaluation.json").write_text(json.dumps(found, indent=1))
+    print(json.dumps(found, indent=1))
+
+
+def origin(settings: Settings, source: Source, night: Night) -> Origin:
+    """Where the models of an evaluation come from; none of them is registered."""
+    return Origin(
+        settings.source, night.as_of_date.isoformat(), source.horizon_months, code_version(settings.source), night.silver_versions
+    )
+
+
+def cross_validation(silver: Mapping[str, DataFrame], source: Source, settings: Settings, as_of_date: date) -> Iterator[Split]:
+    """One split per fold. Parties stay together, and every fold has its share of defaults."""
+    protocol: CrossValidation = source.evaluation
+    rows = build_training_set(silver, source, settings.training, as_of_date).persist()
+    parties = rows.select(*KEYS, "identity_group_id", "is_default").toPandas().sort_values(list(KEYS), ignore_index=True)
+    folds = StratifiedGroupKFold(protocol.folds, shuffle=True, random_state=protocol.seed)
+    place = np.zeros(len(parties), dtype=int)
+    for number, (_, test) in enumerate(folds.split(parties, parties["is_default"], parties["identity_group_id"])):
+        place[test] = number
+    tested_in = rows.sparkSession.createDataFrame(parties[list(KEYS)].assign(tested_in=place))
+    placed = rows.join(F.broadcast(tested_in), on=list(KEYS), how="inner").persist()
+    for number in range(protocol.folds):
+        is_tested = F.col("tested_in") == number
+        yield Split(f"fold {number + 1} of {protocol.folds}", placed.where(~is_tested), placed.where(is_tested))
+
+
+def out_of_time(silver: Mapping[str, DataFrame], source: Source, settings: Settings, as_of_date: date) -> Iterator[Split]:
+    """One split: what was knowable on the training date, and rows of the days to test that are not among it."""
+    protocol: OutOfTime = source.evaluation
+    first, last = protocol.tested_from, protocol.tested_until
+    count = (last.year - first.year) * 12 + last.month - first.month + 1
+    monthly = settings.training.model_copy(update={"cohort_step_months": 1})
+    later = build_training_set(silver, source, monthly, as_of_date, [month_end(first, month) for month in range(count)])
+    known = build_training_set(silver, source, settings.training, protocol.trained_on).persist()
+    in_time = F.col("as_of_date").between(F.lit(first), F.lit(last))
+    test = later.where(in_time).join(known, on=list(KEYS), how="left_anti")
+    if protocol.within_policy:
+        policy = silver["loan"].groupBy("loan_id").agg(F.max_by("within_policy", "known_from").alias("within_policy"))
+        test = test.join(policy, on="loan_id", how="inner").where("within_policy")
+    yield Split(f"trained on {protocol.trained_on}, tested on {first} to {last}", known, test.persist())
+
+
+def predictions(split: Split, settings: Settings, of: Origin, single_features: Sequence[str]) -> pd.DataFrame:
+    """One row per tested row: keys, split, is_default, and a column per scorer: probabilities, for sub-models log-odds,
+    for a single feature its value, unknown ones as 0.
+
+    Raises TooManyRows.
+    """
+    model, _ = fit_credit_model(split.training, split.training.limit(0), settings.training, of, _NO_LIFETIME)
+    names = [feature.name for feature in FEATURES]
+    scored = (
+        model.score(split.test, settings.scores)
+        .select(*KEYS, "is_default", "prob_default", "risk_group", *(f"{name}_log_odds" for name in SUB_MODELS), *names)
+        .toPandas().sort_values(list(KEYS), ignore_index=True)
+    )
+    rows = split.training.select(*KEYS, "is_default", "watched_share", *names).limit(MAX_ROWS + 1).toPandas()
+    if len(rows) > MAX_ROWS:
+        raise TooManyRows(f"{split.name}: more than {MAX_ROWS} training rows; set training.max_training_rows")
+    rows = rows.sort_values(list(KEYS), ignore_index=True)
+    used = known_features(rows[names])
+    is_default = rows["is_default"].to_numpy(dtype=float)
+    weight = label_weight(is_default, rows["watched_share"].to_numpy())
+    columns = {"ensemble": scored["prob_default"], **{name: scored[f"{name}_log_odds"] for name in SUB_MODELS}}
+    for name, fit in PEERS.items():
+        columns[name] = fit(rows[used], is_default, weight, settings.training.seed % 2**31)(scored[used])
+    columns |= {name: scored[name].fillna(0.0) for name in single_features}
+    return scored[[*KEYS, "is_default", "risk_group"]].assign(split=split.name, **columns)
+
+
+def findings(rows: pd.DataFrame, protocol: CrossValidation | OutOfTime) -> dict[str, object]:
+    """The figures of one data set, as evaluation.json has them."""
+    is_default = rows["is_default"].to_numpy(dtype=float)
+    final = np.ones(len(rows))
+    rankings = (*SUB_MODELS, *protocol.single_features)
+    columns = {name: rows[name].to_numpy(dtype=float) for name in ("ensemble", *rankings, *PEERS)}
+    of_ensemble = score_metrics(columns["ensemble"], is_default, final)
+    (_,), covariance = delong(columns["ensemble"][None, :], is_default)
+    error = float(np.sqrt(covariance[0, 0]))
+    differences = {
+        name: auc_difference(columns["ensemble"], columns[name], is_default) for name in (*rankings, *PEERS)
+    }
+    return {
+        **of_ensemble,
+        "auc_interval": [of_ensemble["auc"] - 1.96 * error, of_ensemble["auc"] + 1.96 * error],
+        "sub_models": {name: {"auc": auc(columns[name], is_default, final)} for name in SUB_MODELS},
+        "single_features": {name: {"auc": auc(columns[name], is_default, final)} for name in protocol.single_features},
+        "peers": {name: score_metrics(columns[name], is_default, final) for name in PEERS},
+        "delong_p": {name: found.p for name, found in differences.items()},
+        "auc_difference": {name: [found.low, found.difference, found.high] for name, found in differences.items()},
+        "protocol": protocol.model_dump(mode="json"),
+    }
