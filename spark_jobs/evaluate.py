@@ -101,14 +101,15 @@ def out_of_time(silver: Mapping[str, DataFrame], source: Source, settings: Setti
     first, last = protocol.tested_from, protocol.tested_until
     count = (last.year - first.year) * 12 + last.month - first.month + 1
     monthly = settings.training.model_copy(update={"cohort_step_months": 1})
-    later = build_training_set(silver, source, monthly, as_of_date, [month_end(first, month) for month in range(count)])
+    # Both are kept before anything is asked of them: the optimizer would carry a condition into 80 formulas without end.
+    later = build_training_set(silver, source, monthly, as_of_date, [month_end(first, month) for month in range(count)]).persist()
     known = build_training_set(silver, source, settings.training, protocol.trained_on).persist()
     in_time = F.col("as_of_date").between(F.lit(first), F.lit(last))
     test = later.where(in_time).join(known, on=list(KEYS), how="left_anti")
     if protocol.within_policy:
         policy = silver["loan"].groupBy("loan_id").agg(F.max_by("within_policy", "known_from").alias("within_policy"))
         test = test.join(policy, on="loan_id", how="inner").where("within_policy")
-    yield Split(f"trained on {protocol.trained_on}, tested on {first} to {last}", known, test.persist())
+    yield Split(f"trained on {protocol.trained_on}, tested on {first} to {last}", known, test)
 
 
 def predictions(split: Split, settings: Settings, of: Origin, single_features: Sequence[str]) -> pd.DataFrame:
