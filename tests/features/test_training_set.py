@@ -115,7 +115,7 @@ def tables(silver):
 
 
 def test_default_within_horizon(tables):
-    source = SimpleNamespace(outcome="default_within_horizon", horizon_months=12, account_month_lag_days=0)
+    source = SimpleNamespace(outcome="default_within_horizon", horizon_months=12, default_days=90, account_month_lag_days=0)
     frame = build_training_set(tables, source, training(), TRAINING_DATE)
     declared = StructType.fromDDL(TRAINING_SET.ddl)
     assert [(field.name, field.dataType) for field in frame.schema] == [(field.name, field.dataType) for field in declared]
@@ -148,7 +148,7 @@ def test_default_within_horizon(tables):
 
 
 def test_default_ever_with_censoring(tables):
-    source = SimpleNamespace(outcome="default_ever", horizon_months=12, account_month_lag_days=0)
+    source = SimpleNamespace(outcome="default_ever", horizon_months=12, default_days=90, account_month_lag_days=0)
     settings = training(training_cohorts=12, judging_cohorts=0, performing_every_months=0)
     rows = build_training_set(tables, source, settings, TRAINING_DATE).collect()
     # Applications only, June 2023 to May 2024, of loans that live twelve months: the last default shows after fifteen.
