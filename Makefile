@@ -1,8 +1,7 @@
 # MosaicLoan: `make help` lists the targets.
 #
 # Variables on the command line, each the same as an environment variable (see .env.example):
-#   SOURCE=lendingclub  DATA=folder  MACRO=folder  BORROWERS=20000  AS_OF=2011-06-30  JOB=score  SQL='select …'  BATCH=id
-#   DATASETS='uci_credit_card lendingclub'
+#   SOURCE=lendingclub  DATA=folder  MACRO=folder  BORROWERS=20000  AS_OF=2011-06-30  JOB=score  SQL='select …'  BATCH=id  DATASETS='uci_credit_card …'
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory

@@ -246,9 +246,9 @@ class Source(_Model):
 
     outcome: default_within_horizon (label: a default within horizon_months) or default_ever (an eventual default,
     with censoring). default_days: days past due that are a default; null where only a charge-off is one, as for a source
-    that tells of no other outcome than its own. blocks: the feature blocks that its files can fill. account_month_lag_days: how many days after a
-    month's end its account months are known; a month counts from then on, for everyone. evaluation: how scores are held against outcomes.
-    settings override conf/mosaic.yaml.
+    that tells of no other outcome than its own. blocks: the feature blocks that its files can fill.
+    account_month_lag_days: how many days after a month's end its account months are known; a month counts from then on,
+    for everyone. evaluation: how scores are held against outcomes. settings override conf/mosaic.yaml.
     """
 
     name: str

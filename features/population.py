@@ -2,8 +2,8 @@
 
 A candidate has a live loan (status current) or an open listing (status listed) on the as-of date. Of a candidate with
 both, the listing decides: standing is applicant and loan_id the newest listing, for that is what investors are asked
-to fund. Defaulted is who was ever seen default_days past due (90) or charged off by then, on any loan; a row that told so counts
-even where a later row tells another story, as scores before the correction were not given either.
+to fund. Defaulted is who was ever seen default_days past due (90) or charged off by then, on any loan; a row that told
+so counts even where a later row tells another story, as scores before the correction were not given either.
 """
 
 from __future__ import annotations

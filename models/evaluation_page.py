@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pandas as pd
 from jinja2 import Environment
@@ -16,11 +17,11 @@ from matplotlib.figure import Figure
 from models.model_plots import calibration_plot, roc_plot
 
 # Drawn in this order, the last one strongest.
-SCORERS = ("logistic", "scorecard", "lightgbm", "catboost", "timeseries", "behavior", "record", "ensemble")
 WORDS = {
-    "ensemble": "ensemble (published)", "timeseries": "sub-model: time series", "behavior": "sub-model: behaviour",
-    "record": "sub-model: credit record", "logistic": "peer: logistic regression", "lightgbm": "peer: LightGBM, all features",
-    "catboost": "peer: CatBoost, all features", "scorecard": "peer: OptBinning scorecard",
+    "logistic": "peer: logistic regression", "scorecard": "peer: OptBinning scorecard",
+    "lightgbm": "peer: LightGBM, all features", "catboost": "peer: CatBoost, all features",
+    "timeseries": "sub-model: time series", "behavior": "sub-model: behaviour", "record": "sub-model: credit record",
+    "ensemble": "ensemble (published)",
 }
 
 
@@ -28,17 +29,15 @@ def svg(figure: Figure) -> Markup:
     """A figure as inline SVG."""
     target = io.StringIO()
     # Without a date, and with names from a fixed salt, the same figures make the same page.
-    import matplotlib
-
     with matplotlib.rc_context({"svg.hashsalt": "mosaicloan", "svg.fonttype": "none"}):
         figure.savefig(target, format="svg", metadata={"Date": None})
-    return Markup(target.getvalue()[target.getvalue().index("<svg"):])
+    return Markup("<svg" + target.getvalue().partition("<svg")[2])
 
 
 def plots(rows: pd.DataFrame) -> list[Markup]:
     """ROC curves of all scorers and the calibration of the ensemble, from a data set's predictions."""
     is_default, final = rows["is_default"].to_numpy(dtype=float), np.ones(len(rows))
-    scores = {name: rows[name].to_numpy(dtype=float) for name in SCORERS if name in rows}
+    scores = {name: rows[name].to_numpy(dtype=float) for name in WORDS}
     return [svg(roc_plot(scores, is_default, final, "ROC")), svg(calibration_plot(scores["ensemble"], is_default, final, "Calibration"))]
 
 

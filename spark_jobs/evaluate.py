@@ -23,9 +23,10 @@ from conf.source import CrossValidation, OutOfTime, Source, load_source
 from features.training_set import build_training_set, month_end
 from models.credit_model import Origin, fit_credit_model
 from models.hazard import Curves, Hazard
-from models.metrics import auc, auc_difference, delong, label_weight, score_metrics
+from models.metrics import auc, auc_difference, auc_interval, label_weight, score_metrics
 from models.peers import PEERS, known_features
 from models.sub_models import KEYS, SUB_MODELS
+from spark_jobs.allocate import bounded
 from spark_jobs.lake import Lake
 from spark_jobs.manifest import Night, code_version, current_night
 from spark_jobs.silver import read_silver
@@ -34,10 +35,6 @@ from spark_jobs.silver import read_silver
 _NO_LIFETIME = Hazard(Curves(np.zeros(1), np.zeros(1)), {})
 MAX_ROWS = 500_000
 """Peers learn on one machine: more rows of a data set are an error."""
-
-
-class TooManyRows(ValueError):
-    """The data set does not fit the peers' one machine."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +55,17 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     night = current_night(settings, as_of_date, training=True)
     silver = read_silver(lake, night.silver_versions)
     protocol = source.evaluation
+    of = origin(settings, source, night)
     splits = cross_validation if isinstance(protocol, CrossValidation) else out_of_time
     tested = []
     for split in splits(silver, source, settings, as_of_date):
         print(f"{settings.source}: {split.name}", flush=True)
-        tested.append(predictions(split, settings, origin(settings, source, night), protocol.single_features))
+        tested.append(predictions(split, settings, of, protocol.single_features))
     rows = pd.concat(tested, ignore_index=True)
     folder = settings.market / "reports"
     folder.mkdir(parents=True, exist_ok=True)
     rows.to_parquet(folder / "predictions.parquet", index=False)
-    found = findings(rows, source.evaluation)
+    found = findings(rows, protocol)
     (folder / "evaluation.json").write_text(json.dumps(found, indent=1))
     print(json.dumps(found, indent=1))
 
@@ -125,9 +123,8 @@ def predictions(split: Split, settings: Settings, of: Origin, single_features: S
         .select(*KEYS, "is_default", "prob_default", "risk_group", *(f"{name}_log_odds" for name in SUB_MODELS), *names)
         .toPandas().sort_values(list(KEYS), ignore_index=True)
     )
-    rows = split.training.select(*KEYS, "is_default", "watched_share", *names).limit(MAX_ROWS + 1).toPandas()
-    if len(rows) > MAX_ROWS:
-        raise TooManyRows(f"{split.name}: more than {MAX_ROWS} training rows; set training.max_training_rows")
+    known = split.training.select(*KEYS, "is_default", "watched_share", *names)
+    rows = bounded(known, MAX_ROWS, "training rows (training.max_training_rows)").to_pandas()
     rows = rows.sort_values(list(KEYS), ignore_index=True)
     used = known_features(rows[names])
     is_default = rows["is_default"].to_numpy(dtype=float)
@@ -146,14 +143,12 @@ def findings(rows: pd.DataFrame, protocol: CrossValidation | OutOfTime) -> dict[
     rankings = (*SUB_MODELS, *protocol.single_features)
     columns = {name: rows[name].to_numpy(dtype=float) for name in ("ensemble", *rankings, *PEERS)}
     of_ensemble = score_metrics(columns["ensemble"], is_default, final)
-    (_,), covariance = delong(columns["ensemble"][None, :], is_default)
-    error = float(np.sqrt(covariance[0, 0]))
     differences = {
         name: auc_difference(columns["ensemble"], columns[name], is_default) for name in (*rankings, *PEERS)
     }
     return {
         **of_ensemble,
-        "auc_interval": [of_ensemble["auc"] - 1.96 * error, of_ensemble["auc"] + 1.96 * error],
+        "auc_interval": auc_interval(columns["ensemble"], is_default),
         "sub_models": {name: {"auc": auc(columns[name], is_default, final)} for name in SUB_MODELS},
         "single_features": {name: {"auc": auc(columns[name], is_default, final)} for name in protocol.single_features},
         "peers": {name: score_metrics(columns[name], is_default, final) for name in PEERS},

@@ -37,8 +37,8 @@ def later_of(day: Column, other: Column) -> Column:
 
 
 def at_least_zero(amount: Column) -> Column:
-    """An amount owed, which is nothing where the lender owes the borrower."""
-    return F.greatest(amount, F.lit(0))
+    """An amount owed, which is nothing where the lender owes the borrower; null where it is unknown."""
+    return F.when(amount < 0, F.lit(0)).otherwise(amount)
 
 
 COLUMN_FUNCTIONS: dict[str, Callable[..., Column]] = {

@@ -25,6 +25,7 @@ import httpx
 
 from conf.settings import ROOT, Settings, load_settings
 from conf.spark import JOBS_PYTHON
+from dags.launch.jars import lend_set_up
 from dags.launch.processes import descendants, stopped_by_signals, supervised
 
 FIXED_COST_BORROWERS = 200
@@ -74,10 +75,7 @@ def main() -> int:
 def market_environment(settings: Settings, size: int, registry: str) -> dict[str, str]:
     """The environment of a market of one size, with the project's jars."""
     home = settings.home / "bench" / str(size)
-    home.mkdir(parents=True, exist_ok=True)
-    for name in ("jars", "classes.jsa"):
-        with suppress(FileExistsError):
-            (home / name).symlink_to(settings.home / name)
+    lend_set_up(settings, home)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MOSAIC_")}
     return kept | {
         "MOSAIC_SOURCE": "simulated", "MOSAIC_HOME": str(home), "MOSAIC_SIMULATION__BORROWERS": str(size),

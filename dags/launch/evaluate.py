@@ -11,13 +11,13 @@ import os
 import shutil
 import subprocess
 import sys
-from contextlib import suppress
 from datetime import date
 from pathlib import Path
 
 from conf.settings import ROOT, Settings, load_settings
 from conf.source import load_source
 from conf.spark import JOBS_PYTHON
+from dags.launch.jars import lend_set_up
 from dags.launch.processes import stopped_by_signals
 
 DATA_SETS = ("uci_credit_card", "lendingclub")
@@ -48,25 +48,21 @@ def main() -> int:
                 evaluated.append(name)
             if not evaluated:
                 return 1
-            _run(["-m", "spark_jobs.evaluation_report", str(settings.home / "reports"), *evaluated], environment(settings, names[0], None))
+            _run(["-m", "spark_jobs.evaluation_report", str(settings.home / "reports"), *evaluated], environment(settings, evaluated[0]))
     except subprocess.CalledProcessError as problem:
         print(f"make evaluate: {' '.join(problem.cmd[1:])} ended with code {problem.returncode}", file=sys.stderr)
         return 1
     return 0
 
 
-def environment(settings: Settings, name: str, data: Path | None) -> dict[str, str]:
+def environment(settings: Settings, name: str) -> dict[str, str]:
     """The environment of a data set's market."""
-    home = settings.home / "evaluation"
-    home.mkdir(parents=True, exist_ok=True)
-    for shared in ("jars", "classes.jsa"):
-        with suppress(FileExistsError):
-            (home / shared).symlink_to(settings.home / shared)
-    kept = {name: value for name, value in os.environ.items() if name not in _SERVERS}
-    return kept | {
-        "MOSAIC_SOURCE": name, "MOSAIC_HOME": str(home), "MOSAIC_PORTS__POSTGRES": str(PORT),
-        **({"MOSAIC_DATA": str(data)} if data else {}),
-    }
+    kept = {key: value for key, value in os.environ.items() if key not in _SERVERS}
+    return kept | {"MOSAIC_SOURCE": name, "MOSAIC_HOME": str(_home(settings)), "MOSAIC_PORTS__POSTGRES": str(PORT)}
+
+
+def _home(settings: Settings) -> Path:
+    return settings.home / "evaluation"
 
 
 def evaluate(settings: Settings, name: str, data: Path, as_of_date: date | None) -> None:
@@ -74,14 +70,15 @@ def evaluate(settings: Settings, name: str, data: Path, as_of_date: date | None)
 
     Raises subprocess.CalledProcessError.
     """
-    of_market = environment(settings, name, data)
-    # What was mapped by an earlier mapping would not be mapped again.
-    shutil.rmtree(settings.home / "evaluation" / name, ignore_errors=True)
-    day = as_of_date or load_source(name).evaluation.known_on or load_settings(source=name).night.first_as_of_date
+    source = load_source(name)
+    day = as_of_date or source.evaluation.known_on or load_settings(source=name).night.first_as_of_date
     if day is None:
-        raise SystemExit(f"make evaluate: {load_source(name).line('settings')}: name AS_OF=, the last day whose knowledge tells outcomes")
-    steps = (["open_night", "--training"], ["ingest", "--training"], ["evaluate"])
-    for step in steps:
+        raise SystemExit(f"make evaluate: {source.line('settings')}: name AS_OF=, the last day whose knowledge tells outcomes")
+    # What was mapped by an earlier mapping would not be mapped again.
+    shutil.rmtree(_home(settings) / name, ignore_errors=True)
+    lend_set_up(settings, _home(settings))
+    of_market = environment(settings, name) | {"MOSAIC_DATA": str(data)}
+    for step in (["open_night", "--training"], ["ingest", "--training"], ["evaluate"]):
         _run(["-m", "dags.launch.database", JOBS_PYTHON, "-m", "spark_jobs", *step, "--as-of-date", day.isoformat()], of_market)
 
 

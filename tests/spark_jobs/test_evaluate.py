@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from conf.source import CrossValidation, OutOfTime, load_source
+from models.credit_model import Origin
 from models.evaluation_page import page
 from models.peers import PEERS, known_features
 from models.sub_models import KEYS, SUB_MODELS
@@ -22,20 +23,9 @@ def source_with(evaluation):
     return load_source("simulated").model_copy(update={"evaluation": evaluation})
 
 
-@pytest.fixture
-def built(monkeypatch, training_rows):
-    """build_training_set gives 400 borrowers in three cohorts, whatever is asked for; the calls are in the list."""
-    calls = []
-
-    def build(silver, source, training, as_of_date, months=None):
-        calls.append((as_of_date, months))
-        return training_rows(400)
-
-    monkeypatch.setattr(evaluate, "build_training_set", build)
-    return calls
-
-
-def test_folds_test_every_row_once_and_keep_parties_together(settings, built):
+def test_folds_test_every_row_once_and_keep_parties_together(settings, training_rows, monkeypatch):
+    # 400 borrowers in three cohorts.
+    monkeypatch.setattr(evaluate, "build_training_set", lambda *asked: training_rows(400))
     source = source_with(CrossValidation(protocol="cross_validation", folds=3))
     tested = {}
     for split in evaluate.cross_validation({}, source, settings, DAY):
@@ -48,7 +38,7 @@ def test_folds_test_every_row_once_and_keep_parties_together(settings, built):
     assert sum(map(len, tested.values())) == len(set.union(*tested.values())) == 1200
 
 
-def test_out_of_time_tests_only_rows_that_did_not_train(settings, built, training_rows, monkeypatch):
+def test_out_of_time_tests_only_rows_that_did_not_train(settings, training_rows, monkeypatch):
     march = date(2010, 3, 31)
     known = training_rows(400).where("as_of_date < '2010-03-31' OR borrower_id < 'b00100'")
     monkeypatch.setattr(
@@ -69,7 +59,7 @@ def test_scorers_are_held_against_each_other_on_the_same_rows(settings, small_tr
     rows = training_rows(500)
     split = evaluate.Split("by hand", rows.where("identity_group_id < 'g00200'"), rows.where("identity_group_id >= 'g00200'"))
     market = settings.model_copy(update={"training": small_training})
-    origin = evaluate.Origin("simulated", "2010-12-31", 12, "test")
+    origin = Origin("simulated", "2010-12-31", 12, "test")
     found = evaluate.predictions(split, market, origin, ["loan_interest_rate"])
     assert len(found) == 300
     scorers = ["ensemble", *SUB_MODELS, *PEERS, "loan_interest_rate"]

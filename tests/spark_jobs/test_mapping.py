@@ -19,6 +19,7 @@ from spark_jobs.mapping import (
     parsed,
     with_known_keys,
 )
+from spark_jobs.mapping_functions import at_least_zero
 
 SHOP = r"""
 name: shop
@@ -222,3 +223,8 @@ def test_an_unknown_function_is_named_with_its_line(spark, tmp_path):
     people = spark.createDataFrame([], PEOPLE)
     with pytest.raises(MappingError, match=r"shop\.yaml:27: no column function months_befor; there are \["):
         build_checked(load_source("shop", tmp_path), BORROWER, {"people": people}, {})
+
+
+def test_an_unknown_amount_owed_stays_unknown(spark):
+    amounts = spark.createDataFrame([(-5.0,), (0.0,), (7.0,), (None,)], "amount DOUBLE")
+    assert [row.owed for row in amounts.select(at_least_zero(F.col("amount")).alias("owed")).collect()] == [0, 0, 7, None]
