@@ -111,6 +111,21 @@ class Training(_Section):
     min_defaults: int
 
 
+class Drift(_Section):
+    """When a night's population counts as drifted from the champion's training rows, and when that asks for training.
+
+    PSI: population stability index. Training is asked for when the score's PSI reaches shifted_psi, or at least
+    shifted_feature_share of the known features do; with fewer rows than min_rows nothing is said. It is asked for only when
+    more than cool_down_days lie between the champion's training, or the day on which drift last asked, and the as-of date.
+    """
+
+    watch_psi: Annotated[float, Field(ge=0)]
+    shifted_psi: Annotated[float, Field(ge=0)]
+    shifted_feature_share: Fraction
+    min_rows: Annotated[int, Field(ge=1)]
+    cool_down_days: Annotated[int, Field(ge=0)]
+
+
 class Scores(_Section):
     """Score points: base_points at base_odds (good to bad); points_to_double more double the odds."""
 
@@ -207,6 +222,7 @@ class Settings(BaseSettings):
     night: Night
     gates: Gates
     training: Training
+    drift: Drift
     scores: Scores
     allocation: Allocation
     simulation: Simulation

@@ -227,6 +227,25 @@ BORROWER_SCORE = _gold(
     """Calibrated scores. risk_group: 1 the safest to 5. raw_prob_default: the network's output before calibration.
     reason_codes is null until reasons are computed.""",
 )
+DRIFT = _gold(
+    "drift",
+    """column_name STRING NOT NULL, as_of_date DATE NOT NULL, psi DOUBLE NOT NULL, null_share DOUBLE NOT NULL,
+    training_null_share DOUBLE NOT NULL, row_count BIGINT NOT NULL, level STRING NOT NULL,
+    model_version STRING NOT NULL, batch_id STRING NOT NULL""",
+    ("column_name", "as_of_date"),
+    "score",
+    """How far each feature, and prob_default, lies from the training rows of the model that scored the night. psi: population
+    stability index over tenths of the training rows and nulls. level: stable, watch, shifted or too_few_rows.""",
+)
+EXPECTED_PERFORMANCE = _gold(
+    "expected_performance",
+    """as_of_date DATE NOT NULL, row_count BIGINT NOT NULL, expected_auc DOUBLE NOT NULL, expected_brier DOUBLE NOT NULL,
+    expected_default_rate DOUBLE NOT NULL, model_version STRING NOT NULL, batch_id STRING NOT NULL""",
+    ("as_of_date",),
+    "score",
+    """What the night's calibrated probabilities let expect before outcomes are known, should the calibration hold.
+    expected_default_rate: within the model's horizon.""",
+)
 LOAN_VALUATION = _gold(
     "loan_valuation",
     """loan_id STRING NOT NULL, as_of_date DATE NOT NULL, borrower_id STRING NOT NULL,
@@ -296,8 +315,8 @@ SILVER: tuple[Table, ...] = (
 # What ingest passes through its gates beside the silver tables that a source fills.
 INGEST_RECORDS: tuple[Table, ...] = (INVESTOR_ORDER, LANDED_FILE, QUARANTINE)
 GOLD: tuple[Table, ...] = (
-    POPULATION, UNSCORED, *FEATURE_TABLES.values(), TRAINING_SET, BORROWER_SCORE, LOAN_VALUATION, RISK_GROUP_CAP,
-    ALLOCATION, ALLOCATION_SUMMARY, GATE_RESULT,
+    POPULATION, UNSCORED, *FEATURE_TABLES.values(), TRAINING_SET, BORROWER_SCORE, DRIFT, EXPECTED_PERFORMANCE, LOAN_VALUATION,
+    RISK_GROUP_CAP, ALLOCATION, ALLOCATION_SUMMARY, GATE_RESULT,
 )
 TABLES: dict[str, Table] = {table.name: table for table in (LANDED_FILE, *SILVER, QUARANTINE, *GOLD, TRUTH_DEFAULT)}
 

@@ -3,8 +3,8 @@
 Cohorts up to the as-of date → sub-models, ensemble, calibration, lifetime hazard → challenger → written gates on a
 later cohort → champion, or a challenger with the reason why not.
 
-Weekly, and on demand: a market without a champion needs this DAG before its first night. It ingests first, as training
-reads silver; files that are there already change nothing.
+Weekly, on demand, and when the drift of a night asks for it; a market without a champion needs this DAG before its first
+night. It ingests first, as training reads silver; files that are there already change nothing.
 """
 
 from airflow.sdk import DAG

@@ -9,7 +9,8 @@ import pendulum
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.providers.standard.operators.python import PythonOperator
+from airflow.providers.standard.operators.python import PythonOperator, ShortCircuitOperator
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import (
     Asset,
     BaseOperator,
@@ -26,6 +27,7 @@ from conf.settings import ROOT, load_settings
 from conf.source import load_source
 from conf.spark import JOBS_PYTHON, is_local, packages_zip, spark_conf, spark_environment
 from conf.tables import Table
+from dags.drift import asks_training, training_run_id
 from dags.gates import Work, require_gates
 from dags.landed_files import missing_files
 from dags.notify import notify_failure
@@ -240,3 +242,32 @@ def chain_gated(*steps: BaseOperator | tuple[BaseOperator, PythonOperator]) -> N
         if len(tasks) == 2:
             tasks[0] >> tasks[1]
         before = tasks
+
+
+def train_on_drift(publish: BaseOperator) -> None:
+    """Behind the publication: a training for the same as-of date, where the night's drift asks for one.
+
+    Airflow judges a run by its last task alone, and drift is information: that task comes as soon as the night is
+    published, whatever becomes of the others.
+    """
+    drift = ShortCircuitOperator(
+        task_id="drift",
+        doc_md="Whether the night's drift asks for training; says which columns moved, and the limits. Starts no JVM.",
+        python_callable=asks_training,
+        op_kwargs={"as_of_date": AS_OF_DATE},
+        ignore_downstream_trigger_rules=False,
+    )
+    train = TriggerDagRunOperator(
+        task_id="train_on_drift",
+        doc_md="Starts credit_training for the same as-of date, and does not wait for it.",
+        trigger_dag_id="credit_training",
+        trigger_run_id=training_run_id(AS_OF_DATE),
+        conf={"as_of_date": AS_OF_DATE},
+        logical_date=None,
+        skip_when_already_exists=True,
+    )
+    published = EmptyOperator(
+        task_id="published", doc_md="Comes when the night is published.", trigger_rule=TriggerRule.ONE_SUCCESS
+    )
+    publish >> drift >> train
+    [publish, train] >> published

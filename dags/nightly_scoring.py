@@ -4,7 +4,8 @@ From the files that landed by the end of the as-of date to published scores and 
 
 Check that a champion model exists → wait for the day's files → open the night (run manifest) → ingest → features →
 scores → allocation → publication. A gate stands behind each job that writes tables; nothing passes a closed gate, and
-yesterday's publication stays in place. Running a past date again is a backfill: it never moves the pointer back.
+yesterday's publication stays in place. Behind the publication, drift of the scored population may start the DAG
+credit_training for the same day; it never fails the night. Running a past date again is a backfill: it never moves the pointer back.
 
 By hand, each task is `python -m spark_jobs <task> --as-of-date <date>`.
 """
@@ -37,6 +38,7 @@ from dags.job_tasks import (
     publication,
     run_job,
     submit_job,
+    train_on_drift,
 )
 
 settings = load_settings()
@@ -75,3 +77,4 @@ with DAG(
         (allocate, gate_allocations),
         publish,
     )
+    train_on_drift(publish)

@@ -64,6 +64,37 @@ def with_live_obligation(spine: DataFrame, loan: DataFrame, training_date: date,
     return spine.join(owed, on="borrower_id", how="inner").where(in_window).drop("obligations")
 
 
+def build_lives(loan: DataFrame, events: DataFrame, as_of_date: date) -> DataFrame:
+    """Loans originated by the as-of date, as known then: originated_on, watched and default_month.
+
+    One row per loan. watched: complete months on book, up to the end of those in which a default can show. default_month:
+    the month on book, from 1, of its first default; null without one in the complete months.
+    """
+    known = F.col("known_from") <= F.lit(as_of_date)
+    first_default = events.where(known).groupBy("loan_id").agg(F.min("default_on").alias("default_on"))
+    terms = loan.where(known).groupBy("loan_id").agg(
+        F.max_by(F.struct("originated_on", "term_months"), "known_from").alias("newest")
+    )
+
+    def months_until(day: Column) -> Column:
+        return F.months_between(day, F.col("newest.originated_on"))
+
+    ends = F.least(F.col("newest.term_months") + DEFAULT_LAG_MONTHS, F.lit(MAX_MONTHS))
+    return (
+        terms.where(F.col("newest.originated_on") <= F.lit(as_of_date))
+        .join(first_default, on="loan_id", how="left")
+        .select(
+            "newest.originated_on",
+            F.least(F.floor(months_until(F.lit(as_of_date))), ends).cast("int").alias("watched"),
+            F.when(
+                F.col("default_on").isNotNull(), F.least(F.greatest(F.ceil(months_until(F.col("default_on"))), F.lit(1)), ends)
+            ).cast("int").alias("default_month"),
+        )
+        # A default in the month that is not complete yet is a loan still at risk in those that are.
+        .withColumn("default_month", F.when(F.col("default_month") <= F.col("watched"), F.col("default_month")))
+    )
+
+
 def build_incidence(loan: DataFrame, events: DataFrame, training_date: date) -> DataFrame:
     """Cumulative incidence of default by months on book, as knowable on the training date.
 
@@ -74,30 +105,7 @@ def build_incidence(loan: DataFrame, events: DataFrame, training_date: date) -> 
     1 - prod(1 - defaults / at risk). Only complete months count. Months that no loan has reached yet go on with the
     hazard of the last TAIL_MONTHS that were watched.
     """
-    known = F.col("known_from") <= F.lit(training_date)
-    first_default = events.where(known).groupBy("loan_id").agg(F.min("default_on").alias("default_on"))
-    terms = loan.where(known).groupBy("loan_id").agg(
-        F.max_by(F.struct("originated_on", "term_months"), "known_from").alias("newest")
-    )
-
-    def months_until(day: Column) -> Column:
-        return F.months_between(day, F.col("newest.originated_on"))
-
-    ends = F.least(F.col("newest.term_months") + DEFAULT_LAG_MONTHS, F.lit(MAX_MONTHS))
-    lives = (
-        terms.where(F.col("newest.originated_on") <= F.lit(training_date))
-        .join(first_default, on="loan_id", how="left")
-        .select(
-            F.least(F.floor(months_until(F.lit(training_date))), ends).cast("int").alias("watched"),
-            F.when(
-                F.col("default_on").isNotNull(), F.least(F.greatest(F.ceil(months_until(F.col("default_on"))), F.lit(1)), ends)
-            ).cast("int").alias("default_month"),
-        )
-        # A default in the month that is not complete yet is a loan still at risk in those that are.
-        .select("watched", F.when(F.col("default_month") <= F.col("watched"), F.col("default_month")).alias("default_month"))
-        .groupBy("default_month", "watched")
-        .agg(F.count("*").alias("loans"))
-    )
+    lives = build_lives(loan, events, training_date).groupBy("default_month", "watched").agg(F.count("*").alias("loans"))
     counts = (
         lives.withColumn("month", F.explode(F.sequence(F.lit(0), F.coalesce("default_month", "watched"))))
         .groupBy("month")

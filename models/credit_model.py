@@ -10,7 +10,7 @@ import json
 import math
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from conf.features import FEATURES
 from conf.settings import Scores, Training
 from conf.spark import hadoop_path
 from models.calibration import Calibrator, fit_calibrator
+from models.drift import SCORE, Bins, bins_of, learn_bins
 from models.ensemble import INPUTS, MAX_ROWS, Ensemble, StackedRows, fit_ensemble
 from models.hazard import Hazard
 from models.lightgbm_spark import LightGBMModel
@@ -53,8 +54,8 @@ from models.sub_models import (
     with_log_odds,
 )
 
-FORMAT = 1
-HAZARD_FILE = "hazard.json"
+FORMAT = 2
+HAZARD_FILE, REFERENCE_FILE = "hazard.json", "reference.json"
 NATIVE: dict[SubModelName, type] = {
     "timeseries": LightGBMModel, "behavior": GBTClassificationModel, "record": LogisticRegressionModel,
 }
@@ -107,7 +108,10 @@ _SCORED = "risk_group int, group_log_odds double, raw_log_odds double, raw_prob_
 
 @dataclass(frozen=True)
 class CreditModel:
-    """A fitted credit model; hazard turns its scores into lifetime curves."""
+    """A fitted credit model; hazard turns its scores into lifetime curves.
+
+    reference: how each feature, and prob_default, lay in the training rows; a night's drift is held against it.
+    """
 
     origin: Origin
     features: tuple[str, ...]
@@ -115,6 +119,7 @@ class CreditModel:
     sub_models: tuple[SubModel, ...]
     scorer: Scorer
     hazard: Hazard
+    reference: dict[str, Bins]
 
     def score(self, frame: DataFrame, scores: Scores) -> DataFrame:
         """The frame with the three log-odds, risk_group, group_log_odds, raw_prob_default, prob_default, score_points.
@@ -143,6 +148,7 @@ class CreditModel:
         for number, archive in enumerate(self.scorer.ensemble.archives):
             (folder / f"ensemble_{number}.keras").write_bytes(archive)
         (folder / HAZARD_FILE).write_text(self.hazard.to_json())
+        (folder / REFERENCE_FILE).write_text(json.dumps({name: asdict(bins) for name, bins in self.reference.items()}))
         parts = {
             "format": FORMAT,
             "origin": vars(self.origin),
@@ -188,9 +194,11 @@ class CreditModel:
             Ensemble.from_archives(np.array(stored["mean"]), np.array(stored["scale"]), archives),
             Calibrator(**parts["calibrator"]),
         )
+        reference = json.loads((folder / REFERENCE_FILE).read_text())
         return cls(
             Origin(**parts["origin"]), tuple(parts["features"]), Preparation.from_json(parts["preparation"]),
             sub_models, scorer, Hazard.from_json((folder / HAZARD_FILE).read_text()),
+            {name: Bins.from_json(stored) for name, stored in reference.items()},
         )
 
 
@@ -305,11 +313,14 @@ def fit_credit_model(
     )
     held_out = ensemble.held_out_log_odds(ensemble_rows, training.folds)
     by_fold = fit_calibrator(held_out, ensemble_rows.is_default, ensemble_rows.watched, "out_of_fold")
+    names = tuple(feature.name for feature in FEATURES)
     model = CreditModel(
-        origin, tuple(feature.name for feature in FEATURES), preparation, sub_models,
-        Scorer(risk_groups, ensemble, by_fold), hazard,
+        origin, names, preparation, sub_models, Scorer(risk_groups, ensemble, by_fold), hazard, learn_bins(counted, names, KEYS, rows)
     )
     model = _calibrated(model, calibration_rows, training.min_defaults)
+    # Out of fold, as a night scores rows that no sub-model has learnt from; those of its own training rows lie wider apart.
+    of_score = bins_of(model.scorer.calibrator.prob_default(held_out))
+    model = replace(model, reference=model.reference | {SCORE: of_score})
     report = TrainingReport(
         rows, defaults, _out_of_fold_auc(ensemble_rows, held_out), groups, model.scorer.calibrator.basis
     )
@@ -362,8 +373,7 @@ def _calibrated(model: CreditModel, calibration_rows: DataFrame, min_defaults: i
     calibrator = fit_calibrator(
         *(outputs[name].to_numpy() for name in ("raw_log_odds", "is_default", "watched_share")), "calibration_cohort"
     )
-    scorer = Scorer(model.scorer.risk_groups, model.scorer.ensemble, calibrator)
-    return CreditModel(model.origin, model.features, model.preparation, model.sub_models, scorer, model.hazard)
+    return replace(model, scorer=replace(model.scorer, calibrator=calibrator))
 
 
 def _out_of_fold_auc(rows: StackedRows, held_out: np.ndarray) -> Mapping[str, float]:

@@ -16,6 +16,7 @@ from models.registry import load_champion
 from spark_jobs.gates import Checked, check_tables, withdraw_results
 from spark_jobs.lake import Lake
 from spark_jobs.manifest import Night, current_night
+from spark_jobs.monitoring import monitor
 
 # The last bits of a matrix product depend on how rows fall into batches; ten decimals do not.
 DECIMALS = 10
@@ -23,7 +24,7 @@ DOUBLES = ("prob_default", "raw_prob_default", "timeseries_log_odds", "behavior_
 
 
 def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
-    """Replace the as-of date in borrower_score.
+    """Replace the as-of date in borrower_score; once its gate has let the scores pass, in drift and expected_performance.
 
     Raises NoOpenNight before a night is opened, MissingTable before build_features has run, and GateFailed where the
     scores break their rules or someone of the population has none.
@@ -35,7 +36,8 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     population = lake.read_as_of(POPULATION, as_of_date)
     blocks = [lake.read_as_of(table, as_of_date).drop("as_of_date") for table in FEATURE_TABLES.values()]
 
-    scored = model.score(build_features_of(population, blocks), settings.scores)
+    features = build_features_of(population, blocks)
+    scored = model.score(features, settings.scores)
     lake.replace(BORROWER_SCORE, build_borrower_score(scored, model, night), as_of_date)
 
     scores = lake.read_as_of(BORROWER_SCORE, as_of_date)
@@ -44,6 +46,7 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     check_tables(
         lake, [Checked(BORROWER_SCORE, more={"population_without_score": (unscored, bound)})], as_of_date, night.batch_id
     )
+    monitor(lake, night, model, features.join(scores.select("borrower_id", "prob_default"), on="borrower_id", how="inner"))
 
 
 def build_features_of(population: DataFrame, blocks: list[DataFrame]) -> DataFrame:

@@ -23,6 +23,7 @@ def run(settings: Settings, as_of_date: date) -> None:
             *_publication(found, night.batch_id, as_of_date, night.model_version),
             *_ingested(found, _batches_of_day(settings, night)),
             *_scores(found, night.batch_id),
+            *_drift(found, night.batch_id),
             *_allocations(found, night.batch_id),
             *_gates(found, night.batch_id),
             *_how_to_look(settings),
@@ -86,6 +87,11 @@ def _scores(found: cursor, batch_id: str) -> list[str]:
     unscored = ", ".join(f"{reason} {count:,}" for reason, count in found.fetchall()) or "none"
     of_mean = f", mean probability of default {mean:.4f} within {horizon} months" if scored else ""
     return [_line("scored", f"{scored:,} borrowers{of_mean}"), _line("unscored", unscored)]
+
+
+def _drift(found: cursor, batch_id: str) -> list[str]:
+    found.execute("SELECT message FROM ops.drift_verdict WHERE batch_id = %s", (batch_id,))
+    return [_line("drift", message) for (message,) in found.fetchall()]
 
 
 def _allocations(found: cursor, batch_id: str) -> list[str]:

@@ -70,6 +70,14 @@ class AirflowApi:
             self._request("PATCH", f"{path}/{run_id}", json={"state": "failed"}).raise_for_status()
         return runs
 
+    def has_run(self, dag_id: str, run_id: str) -> bool:
+        """Whether a DAG has a run of this name."""
+        answer = self._request("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return False
+        answer.raise_for_status()
+        return True
+
     def run_state(self, dag_id: str, run_id: str) -> str:
         """queued, running, success or failed."""
         return self._get(f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")["state"]

@@ -15,6 +15,7 @@ import psycopg2
 from conf.database import role_dsn
 from conf.settings import Settings, load_settings
 from conf.source import SourceError, load_source
+from dags.drift import training_run_id
 from dags.landed_files import missing_files
 from dags.launch.airflow_api import AirflowApi, TaskState
 from dags.launch.airflow_home import AirflowProblem
@@ -63,12 +64,19 @@ def refuse_missing_files(settings: Settings, as_of_date: date) -> None:
 
 
 def run_dag(api: AirflowApi, processes: Processes | None, dag_id: str, as_of_date: date) -> None:
-    """Trigger a DAG and show its tasks as they go.
+    """Trigger a DAG and follow its run.
+
+    Raises RunFailed.
+    """
+    say(f"{dag_id}  as of {as_of_date}")
+    follow_run(api, processes, dag_id, api.trigger(dag_id, as_of_date), as_of_date)
+
+
+def follow_run(api: AirflowApi, processes: Processes | None, dag_id: str, run_id: str, as_of_date: date) -> None:
+    """Show the tasks of a run as they go.
 
     Raises RunFailed, having printed the end of the failing tasks' logs.
     """
-    say(f"{dag_id}  as of {as_of_date}")
-    run_id = api.trigger(dag_id, as_of_date)
     shown: dict[str, tuple[str | None, int]] = {}
     while True:
         if processes:
@@ -113,6 +121,14 @@ def run_night(settings: Settings, api: AirflowApi, processes: Processes | None, 
         if not has_champion(as_of_date):
             raise RunFailed("the model that was trained stays a challenger: the log of credit_training.train_credit says which rule it broke")
     run_dag(api, processes, "nightly_scoring", as_of_date)
+    by_drift = training_run_id(as_of_date.isoformat())
+    # An Airflow that stays up goes on by itself.
+    if processes and api.has_run("credit_training", by_drift):
+        say("the night is published; its drift asks for training")
+        try:
+            follow_run(api, processes, "credit_training", by_drift, as_of_date)
+        except RunFailed as problem:
+            say(f"{problem}; the night stays published")
 
 
 def main() -> int:

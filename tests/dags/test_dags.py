@@ -104,11 +104,33 @@ def test_nothing_passes_a_job_or_a_gate(dag_bag):
 def test_a_run_is_green_only_when_every_job_was(dag_bag, dag_id):
     # Airflow looks at the last tasks alone, and a gate that runs after a failed job may be green.
     dag = dag_bag.dags[dag_id]
+    # What drift does is no job of the night: see the next test.
+    beside = ("drift", "train_on_drift", "published")
     for task in dag.leaves:
-        assert task.trigger_rule == TriggerRule.ALL_SUCCESS, task.task_id
+        assert task.trigger_rule == TriggerRule.ALL_SUCCESS or task.task_id in beside, task.task_id
     for task in dag.tasks:
+        if task.task_id in beside:
+            continue
         after = [dag.get_task(name) for name in task.downstream_task_ids]
         assert not after or any(one.trigger_rule == TriggerRule.ALL_SUCCESS for one in after), task.task_id
+
+
+def test_drift_trains_behind_the_publication_and_cannot_fail_the_night(dag_bag):
+    night = dag_bag.dags["nightly_scoring"]
+    drift, train, published = map(night.get_task, ("drift", "train_on_drift", "published"))
+    assert drift.upstream_task_ids == {"publish"} and train.upstream_task_ids == {"drift"}
+    # No drift skips the training, and not the last task, which one success lets come: the publication's.
+    assert not drift.ignore_downstream_trigger_rules
+    assert [task.task_id for task in night.leaves] == ["published"]
+    assert published.upstream_task_ids == {"publish", "train_on_drift"} and published.trigger_rule == TriggerRule.ONE_SUCCESS
+    assert drift.trigger_rule == train.trigger_rule == TriggerRule.ALL_SUCCESS
+
+    run = SimpleNamespace(data_interval_start=None, run_after=datetime(2026, 1, 2, tzinfo=UTC))
+    train.render_template_fields({"params": {"as_of_date": "2011-06-30"}, "dag_run": run, **night.user_defined_macros})
+    assert (train.trigger_dag_id, train.trigger_run_id, train.conf) == (
+        "credit_training", "drift__2011-06-30", {"as_of_date": "2011-06-30"}
+    )
+    assert train.logical_date is None and train.skip_when_already_exists and not train.wait_for_completion
 
 
 def test_tables_are_assets(dag_bag):

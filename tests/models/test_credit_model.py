@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 from conf.features import BLOCKS, FEATURES, block_features
 from conf.settings import ROOT, load_settings
 from models.credit_model import Origin, TooFewDefaults, fit_credit_model, score_points
+from models.drift import SCORE, Bins, bins_of
 from models.hazard import fit_hazard
 from models.metrics import auc
 from models.preparation import fit_preparation
@@ -103,6 +104,19 @@ def test_the_report_counts_and_measures_out_of_fold(fitted, rows):
     assert all(0.5 < value < 0.95 for value in report.out_of_fold_auc.values())
 
 
+def test_the_reference_is_of_the_training_rows_and_of_scores_out_of_fold(fitted, rows):
+    model, _ = fitted
+    early = rows.where(F.col("as_of_date") <= DAYS[-1]).toPandas()
+    assert list(model.reference) == [*(feature.name for feature in FEATURES), SCORE]
+    for name in ("age_years", "is_female"):
+        assert model.reference[name] == bins_of(early[name].to_numpy(dtype="float64"))
+    # Out-of-fold scores differ nearly all: tenths. The trees' own training rows would give others.
+    of_score = model.reference[SCORE]
+    assert of_score.shares == pytest.approx([0.1] * 10 + [0.0], abs=0.02)
+    in_sample = model.score(rows.where(F.col("as_of_date") <= DAYS[-1]), load_settings().scores).select(SCORE).toPandas()
+    assert of_score.edges != bins_of(in_sample[SCORE].to_numpy()).edges
+
+
 def test_too_few_defaults_train_nothing(rows, small_training, hazard):
     with pytest.raises(TooFewDefaults, match="is 100000: nothing was trained"):
         fit_credit_model(rows, rows, small_training.model_copy(update={"min_defaults": 100_000}), ORIGIN, hazard)
@@ -126,6 +140,7 @@ def test_a_saved_model_holds_native_formats_only_and_scores_the_same_in_a_fresh_
     )
     program = f"""
 import json, sys
+from dataclasses import asdict
 from pathlib import Path
 from pyspark.sql import SparkSession
 from conf.features import FEATURES
@@ -139,6 +154,7 @@ model = CreditModel.load(spark, Path({str(folder)!r}))
 scored = model.score(frame, load_settings().scores).orderBy("borrower_id", "as_of_date")
 print("SCORED", json.dumps(scored.select("prob_default", "risk_group").toPandas().to_dict("list")))
 assert "tensorflow" not in sys.modules and "keras" not in sys.modules
+print("REFERENCE", json.dumps({{name: asdict(bins) for name, bins in model.reference.items()}}))
 assert (model.origin.table_versions, model.hazard.terms.keys()) == ({{"loan": 3}}, {{12}})
 spark.stop()
 """
@@ -147,6 +163,8 @@ spark.stop()
     fresh = json.loads(done.stdout.split("SCORED", 1)[1].strip().splitlines()[0])
     np.testing.assert_allclose(fresh["prob_default"], few["prob_default"], rtol=0, atol=1e-10)
     assert fresh["risk_group"] == few["risk_group"].tolist()
+    reference = json.loads(done.stdout.split("REFERENCE", 1)[1].strip().splitlines()[0])
+    assert {name: Bins.from_json(stored) for name, stored in reference.items()} == model.reference
 
 
 def test_out_of_fold_scores_never_come_from_the_own_identity_group(rows):

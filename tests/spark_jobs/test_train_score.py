@@ -21,11 +21,11 @@ from pyspark.sql import functions as F
 
 from conf.features import BLOCKS, FEATURES
 from conf.settings import ROOT, load_settings
-from conf.tables import BORROWER_SCORE, FEATURE_TABLES, GATE_RESULT, POPULATION, TRAINING_SET
+from conf.tables import BORROWER_SCORE, DRIFT, FEATURE_TABLES, GATE_RESULT, LOAN, POPULATION, REPAYMENT, TRAINING_SET
 from models import credit_model
 from models.hazard import fit_hazard
 from models.registry import NoChampion, champion_version, find_version, load_hazard
-from spark_jobs import open_night, score, train_credit
+from spark_jobs import monitoring, open_night, score, train_credit
 from spark_jobs.gates import GateFailed
 from spark_jobs.lake import Lake
 from spark_jobs.manifest import Night
@@ -85,6 +85,9 @@ def scored(spark, market, rows, trained, module_patch):
         known = people if block != "behavior" else people.where("borrower_id <> 'b00399'")
         lake.replace(FEATURE_TABLES[block], known, NIGHT)
     night = Night("2010-03-31-0123456789ab", NIGHT, "1", {}, {})
+    silver = {table.name: spark.createDataFrame([], table.ddl) for table in (LOAN, REPAYMENT)}
+    module_patch.setattr(monitoring, "read_silver", lambda lake, versions: silver)
+    module_patch.setattr(monitoring, "record_verdict", lambda *arguments: None)
     module_patch.setattr(score, "current_night", lambda settings, as_of_date: night)
     score.run(spark, market, NIGHT)
     return lake.read_as_of(BORROWER_SCORE, NIGHT).orderBy("borrower_id").toPandas()
@@ -145,6 +148,18 @@ def test_everyone_in_the_population_has_a_score(scored, market):
     assert (scored["horizon_months"] == 12).all()
     # More points, less risk.
     assert (scored.sort_values("prob_default")["score_points"].diff().dropna() <= 0).all()
+
+
+def test_the_night_is_held_against_the_rows_that_trained(scored, spark, market):
+    found = Lake(spark, market).read_as_of(DRIFT, NIGHT).toPandas().set_index("column_name")
+    assert set(found.index) == {*(feature.name for feature in FEATURES), "prob_default"}
+    assert (found["row_count"] == 400).all()
+    # The one without a row in the behaviour block; every eleventh value is null.
+    assert found.loc["months_observed_12m", "null_share"] * 400 == pytest.approx(37, abs=1)
+    # 260 rows of the same market trained; by chance a PSI of some 10 x (1 / 260 + 1 / 400).
+    features = found.drop("prob_default")["psi"]
+    assert 0.03 < features.mean() < 0.10 and found.loc["prob_default", "psi"] < 0.25
+    assert (market.market / "reports" / "monitoring.html").is_file()
 
 
 def test_the_same_rows_train_the_same_model(spark, market, rows, scored, module_patch):

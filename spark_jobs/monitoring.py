@@ -1,0 +1,108 @@
+"""What the scores of a night look like beside the rows that the model learnt from: drift, expected performance, vintages.
+
+Information, not a gate: it closes nothing. Written by the job score, once the scores have passed theirs.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict
+from datetime import date
+
+import numpy as np
+import pandas as pd
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from conf.settings import Settings
+from conf.source import load_source
+from conf.tables import DRIFT, EXPECTED_PERFORMANCE, Table
+from features.population import build_default_events
+from features.vintages import build_vintages, vintage_curves
+from models.credit_model import CreditModel
+from models.drift import SCORE, DriftVerdict, build_counts, column_drift, verdict
+from models.expected_performance import HISTOGRAM, expected_performance
+from models.monitoring_page import Monitored, page
+from spark_jobs.database import connect
+from spark_jobs.lake import Lake
+from spark_jobs.manifest import Night
+from spark_jobs.silver import read_silver
+
+# A column name that no feature has.
+_HISTOGRAM = "prob_default_histogram"
+SHOWN_NIGHTS = 90
+
+
+def monitor(lake: Lake, night: Night, model: CreditModel, scored: DataFrame) -> None:
+    """Replace the as-of date in drift and expected_performance, record the verdict, and write the page.
+
+    scored: one row per scored borrower, with the features and prob_default; read once.
+    """
+    limits = lake.settings.drift
+    # What silver tells of loans has no part in the night's rows: the two are asked beside each other.
+    with ThreadPoolExecutor(1) as pool:
+        vintages = pool.submit(_vintages, lake, night)
+        counts = _counts(model, scored)
+        found = [column_drift(name, bins, counts[name], limits) for name, bins in model.reference.items()]
+        expected = expected_performance(counts[_HISTOGRAM])
+        _replace(lake, DRIFT, [asdict(column) for column in found], night)
+        _replace(lake, EXPECTED_PERFORMANCE, [{"row_count": found[0].row_count, **asdict(expected)}], night)
+    told = verdict(found, limits)
+    record_verdict(lake.settings, night, date.fromisoformat(model.origin.trained_on), told)
+    print(told.message)
+
+    history = _history(lake, night.as_of_date)
+    if (newest := history["as_of_date"].iloc[-1]) > night.as_of_date:
+        print(f"the monitoring page stays with the newer night of {newest}")
+        return
+    shown = Monitored(
+        lake.settings.source, night.as_of_date, night.model_version, model.origin.trained_on, model.origin.horizon_months,
+        limits, told, found, history, model.reference[SCORE], counts[SCORE], vintages.result(),
+    )
+    target = lake.settings.market / "reports" / "monitoring.html"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(page(shown), encoding="utf-8")
+
+
+def _counts(model: CreditModel, scored: DataFrame) -> dict[str, np.ndarray]:
+    """Rows per bin of each column of the model's reference, and of the histogram of scores."""
+    columns = model.reference | {_HISTOGRAM: HISTOGRAM}
+    counts = {name: np.zeros(len(bins.edges) + 2, dtype=np.int64) for name, bins in columns.items()}
+    # As many rows as there are bins, some two thousand at most.
+    for row in build_counts(scored.withColumn(_HISTOGRAM, F.col(SCORE)), columns).collect():
+        counts[row["column_name"]][row["bin"]] = row["row_count"]
+    return counts
+
+
+def record_verdict(settings: Settings, night: Night, trained_on: date, told: DriftVerdict) -> None:
+    """Write the verdict to ops.drift_verdict, where the night's last tasks read it; that a training was asked for stays."""
+    with closing(connect(settings, "publisher")) as session, session, session.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO ops.drift_verdict (batch_id, as_of_date, model_version, trained_on, asks_training, message)
+            VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (batch_id) DO UPDATE
+            SET trained_on = excluded.trained_on, asks_training = excluded.asks_training, message = excluded.message
+            """,
+            (night.batch_id, night.as_of_date, night.model_version, trained_on, told.asks_training, told.message),
+        )
+
+
+def _replace(lake: Lake, table: Table, rows: list[dict[str, object]], night: Night) -> None:
+    of_night = {"as_of_date": night.as_of_date, "model_version": night.model_version, "batch_id": night.batch_id}
+    values = [tuple((row | of_night)[column] for column in table.columns) for row in rows]
+    lake.replace(table, lake.spark.createDataFrame(values, table.ddl), night.as_of_date)
+
+
+def _history(lake: Lake, as_of_date: date) -> pd.DataFrame:
+    """The newest SHOWN_NIGHTS nights since a year before the as-of date, oldest first: the score's drift and what was expected."""
+    scores = lake.read(DRIFT).where(F.col("column_name") == SCORE).select("as_of_date", "psi")
+    nights = scores.join(lake.read(EXPECTED_PERFORMANCE), on="as_of_date", how="inner")
+    in_year = nights.where(F.col("as_of_date") > F.add_months(F.lit(as_of_date), -12))
+    return in_year.orderBy(F.desc("as_of_date")).limit(SHOWN_NIGHTS).toPandas().sort_values("as_of_date", ignore_index=True)
+
+
+def _vintages(lake: Lake, night: Night) -> dict[date, np.ndarray]:
+    silver = read_silver(lake, night.silver_versions)
+    events = build_default_events(silver["loan"], silver["repayment"], load_source(lake.settings.source).default_days)
+    return vintage_curves(build_vintages(silver["loan"], events, night.as_of_date).toPandas())

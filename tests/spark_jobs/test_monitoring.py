@@ -1,0 +1,95 @@
+"""The monitoring of hand-made nights: tables, the verdict that Airflow reads, the page."""
+
+from __future__ import annotations
+
+from datetime import date
+from types import SimpleNamespace
+
+import pytest
+
+from conf.tables import DRIFT, EXPECTED_PERFORMANCE, LOAN, REPAYMENT
+from dags.drift import NightDrift, read_drift, record_asked
+from models.credit_model import Origin
+from models.drift import Bins, DriftVerdict
+from spark_jobs import monitoring
+from spark_jobs.lake import Lake
+from spark_jobs.manifest import build_manifest, open_manifest
+
+FIRST, SECOND = date(2024, 3, 30), date(2024, 3, 31)
+MODEL = SimpleNamespace(
+    origin=Origin("simulated", "2024-03-01", 12, "0123"),
+    reference={
+        "age_years": Bins((40.0,), (0.5, 0.5, 0.0)),
+        "bureau_score": Bins((), (0.0, 1.0)),  # unknown in training
+        "prob_default": Bins((0.1,), (0.5, 0.5, 0.0)),
+    },
+)
+
+
+@pytest.fixture
+def market(empty_market, spark, monkeypatch):
+    """A market in which four rows are enough, and whose silver is empty."""
+    silver = {table.name: spark.createDataFrame([], table.ddl) for table in (LOAN, REPAYMENT)}
+    monkeypatch.setattr(monitoring, "read_silver", lambda lake, versions: silver)
+    return empty_market.model_copy(update={"drift": empty_market.drift.model_copy(update={"min_rows": 4})})
+
+
+def scored(spark, *scores):
+    """One borrower per score, aged 30, 50, 30 …, without a bureau score."""
+    rows = [(f"b{number}", 30.0 + 20 * (number % 2), None, score) for number, score in enumerate(scores)]
+    return spark.createDataFrame(rows, "borrower_id string, age_years double, bureau_score double, prob_default double")
+
+
+def test_a_night_is_measured_told_and_shown(spark, market):
+    lake = Lake(spark, market)
+    nights = {day: open_manifest(market, build_manifest(market, day, {}, "3")) for day in (FIRST, SECOND)}
+    html = market.market / "reports" / "monitoring.html"
+
+    def monitor(day, *scores):
+        monitoring.monitor(lake, nights[day], MODEL, scored(spark, *scores))
+        return html.read_text()
+
+    calm = monitor(FIRST, 0.05, 0.2, 0.05, 0.2)
+    shifted = monitor(SECOND, 0.2, 0.2, 0.2, 0.2, 0.05)
+    assert monitor(FIRST, 0.05, 0.2, 0.05, 0.2) == shifted, "a past night replaces its rows, not the page of a newer one"
+
+    rows = {(row["as_of_date"], row["column_name"]): row for row in lake.read(DRIFT).collect()}
+    assert len(rows) == lake.read(DRIFT).count() == 2 * 3
+    # (0.2 - 0.5) ln 0.4 + (0.8 - 0.5) ln 1.6; of five, three are 30 and two are 50: 0.1 ln 1.2 - 0.1 ln 0.8.
+    assert rows[SECOND, "prob_default"]["psi"] == pytest.approx(0.415888, abs=1e-6)
+    assert rows[SECOND, "age_years"]["psi"] == pytest.approx(0.040547, abs=1e-6)
+    assert {key[1]: rows[key]["level"] for key in rows if key[0] == SECOND} == {
+        "prob_default": "shifted", "age_years": "stable", "bureau_score": "stable"
+    }
+    unknown = rows[FIRST, "bureau_score"]
+    assert (unknown["psi"], unknown["null_share"], unknown["training_null_share"], unknown["row_count"]) == (0, 1, 1, 4)
+    assert (unknown["model_version"], unknown["batch_id"]) == ("3", nights[FIRST].batch_id)
+    expected = {row["as_of_date"]: row for row in lake.read(EXPECTED_PERFORMANCE).collect()}
+    assert expected[FIRST]["expected_default_rate"] == pytest.approx(0.125, rel=0.01)
+
+    said = "Shifted: score PSI 0.416 (limit 0.25); 0 of 1 features at or above 0.25 (limit 10% of them)."
+    assert said in shifted
+    assert "Within limits: score PSI 0.000" in calm
+
+
+def test_airflow_reads_the_verdict_of_the_current_night(empty_market):
+    def open_night(day, **files):
+        return open_manifest(empty_market, build_manifest(empty_market, day, files, "3"))
+
+    def record(night):
+        monitoring.record_verdict(empty_market, night, date(2024, 3, 1), DriftVerdict(True, "Shifted: score PSI 0.310."))
+
+    assert read_drift(empty_market, SECOND) is None
+    first, second = open_night(FIRST), open_night(SECOND)
+    record(first)
+    record(second)
+    assert read_drift(empty_market, SECOND) == NightDrift(
+        second.batch_id, True, "Shifted: score PSI 0.310.", "3", date(2024, 3, 1), asked_on=None
+    )
+    record_asked(empty_market, second.batch_id)
+    record(second)
+    assert read_drift(empty_market, SECOND).asked_on is None, "its own asking holds no night back"
+    assert read_drift(empty_market, FIRST).asked_on == SECOND, "a job that is run again does not forget that training was asked for"
+
+    open_night(SECOND, loans="another file")
+    assert read_drift(empty_market, SECOND) is None, "an earlier batch of the same day tells nothing"
