@@ -109,6 +109,7 @@ class Training(_Section):
     min_auc: Fraction
     auc_margin: Fraction
     min_defaults: int
+    max_feature_auc: Fraction
 
 
 class Drift(_Section):

@@ -32,6 +32,10 @@ FILLED = ("source_file", "row_number", "currency")
 LANDED = ("known_from", "landed_on")
 ORDER_COLUMNS = ("order_id", "investor_id", "amount", "currency", "target_return", "placed_at")
 _UNMAPPED = ("market_indicator", "investor_order")
+# The tables that tell how a loan goes, row by row as it is known, and what of a loan is known from its listing on.
+_COURSE = ("loan", "repayment")
+_TERMS = ("loan_id", "borrower_id", "amount", "term_months", "interest_rate", "purpose", "grade", "listed_on")
+_LOOKS_AHEAD = "{} is realised: nobody knew it on the day that this row tells of; only a loan's course (status, repayments) may read it"
 _PARSE_OF_TYPE: dict[str, Parse] = {
     "STRING": "string", "INT": "integer", "BIGINT": "integer", "DECIMAL(18,2)": "decimal", "DOUBLE": "double",
     "BOOLEAN": "boolean", "DATE": "date", "TIMESTAMP": "timestamp",
@@ -75,6 +79,7 @@ class LandedFile(_Model):
 
     path: globs below the data folder (or below conf/sources for folder: conf). landed_on: a regular expression on
     the relative path whose first group is the landing day (ISO); without it a file counts as landed from the start.
+    realised: raw columns that only time fills, such as what was paid in total; see Source.
     required: a night without any such file fails; daily: so does a night without a file of its own day.
     """
 
@@ -83,6 +88,7 @@ class LandedFile(_Model):
     landed_on: str | None = None
     required: bool = True
     daily: bool = False
+    realised: Texts = ()
     csv: Csv = Csv()
 
     @model_validator(mode="after")
@@ -240,6 +246,12 @@ class OutOfTime(_Evaluation):
     tested_until: date
     within_policy: bool = False
 
+    @model_validator(mode="after")
+    def _tests_what_came_later(self) -> OutOfTime:
+        if not self.trained_on <= self.tested_from <= self.tested_until:
+            raise ValueError("evaluation: trained_on, tested_from, tested_until must follow each other: what was known then is no test")
+        return self
+
 
 class Source(_Model):
     """One lending source.
@@ -248,7 +260,8 @@ class Source(_Model):
     with censoring). default_days: days past due that are a default; null where only a charge-off is one, as for a source
     that tells of no other outcome than its own. blocks: the feature blocks that its files can fill.
     account_month_lag_days: how many days after a month's end its account months are known; a month counts from then on,
-    for everyone. evaluation: how scores are held against outcomes. settings override conf/mosaic.yaml.
+    for everyone. Realised columns of a file tell of nothing but a loan's course: the tables loan and repayment alone may read
+    them, and no term of a listing. evaluation: how scores are held against outcomes. settings override conf/mosaic.yaml.
     """
 
     name: str
@@ -287,7 +300,14 @@ class Source(_Model):
         table = TABLES[table_name]
         if mapping.from_file not in self.files:
             raise ValueError(f"{place}.from: no file {mapping.from_file}; files are {list(self.files)}")
+        realised = self.files[mapping.from_file].realised
+        if table_name not in _COURSE:
+            for number, condition in enumerate(mapping.where):
+                if condition.column in realised:
+                    raise ValueError(f"{place}.where.{number}: {_LOOKS_AHEAD.format(condition.column)}")
         for column, spec in mapping.columns.items():
+            if spec.column in realised and (table_name not in _COURSE or column in _TERMS):
+                raise ValueError(f"{place}.columns.{column}: {_LOOKS_AHEAD.format(spec.column)}")
             if column in ("source_file", "row_number"):
                 raise ValueError(f"{place}.columns.{column}: ingest fills this column by itself")
             if mapping.function is None and column not in table.columns:

@@ -30,6 +30,7 @@ from models.calibration import Calibrator, fit_calibrator
 from models.drift import SCORE, Bins, bins_of, learn_bins
 from models.ensemble import INPUTS, MAX_ROWS, Ensemble, StackedRows, fit_ensemble
 from models.hazard import Hazard
+from models.leakage import LeakFound, shared_ids
 from models.lightgbm_spark import LightGBMModel
 from models.metrics import auc
 from models.preparation import Preparation, fit_preparation, hash_share
@@ -281,7 +282,8 @@ def fit_credit_model(
 
     Both frames have the columns of TRAINING_SET. The ensemble learns from out-of-fold outputs only; the sub-models that
     serve are fitted again on all training rows. Calibration is on the calibration cohort where it has min_defaults
-    defaults, else on out-of-fold outputs. Raises TooFewDefaults where the training rows have fewer than min_defaults.
+    defaults, else on out-of-fold outputs. Raises TooFewDefaults where the training rows have fewer than min_defaults,
+    and LeakFound where a party stands in two folds.
     """
     counted = with_label_weight(training_rows)
     totals = counted.agg(F.count("*").alias("rows"), F.count_if("is_default").alias("defaults")).first()
@@ -292,7 +294,14 @@ def fit_credit_model(
             f"is {training.min_defaults}: nothing was trained; more training_cohorts or a later date give more outcomes"
         )
     preparation = fit_preparation(counted, FEATURES, KEYS, rows)
-    placed = place_for_training(counted.withColumn("fold", fold(training.folds, training.seed)), rows)
+    folded = counted.withColumn("fold", fold(training.folds, training.seed))
+    shared, example = shared_ids(folded.withColumn("side", F.col("fold")))
+    if shared:
+        raise LeakFound(
+            f"the training cohorts of {origin.source}: {shared} parties, borrowers or loans stand in two folds, such as {example}: "
+            "outputs out of fold would know them; a fold takes whole identity groups (models.sub_models.fold)"
+        )
+    placed = place_for_training(folded, rows)
     # The sub-models' inputs are made once, and kept for all folds.
     prepared = with_inputs(placed, preparation).persist(StorageLevel.MEMORY_AND_DISK)
 

@@ -28,6 +28,7 @@ from models.peers import PEERS, known_features
 from models.sub_models import KEYS, SUB_MODELS
 from spark_jobs.allocate import bounded
 from spark_jobs.lake import Lake
+from spark_jobs.leak_gate import leak_measures, require_no_leak, sides_apart
 from spark_jobs.manifest import Night, code_version, current_night
 from spark_jobs.silver import read_silver
 
@@ -81,6 +82,7 @@ def cross_validation(silver: Mapping[str, DataFrame], source: Source, settings: 
     """One split per fold. Parties stay together, and every fold has its share of defaults."""
     protocol: CrossValidation = source.evaluation
     rows = build_training_set(silver, source, settings.training, as_of_date).persist()
+    require_no_leak(leak_measures(rows, silver, source, settings, as_of_date), "the rows of the folds")
     parties = rows.select(*KEYS, "identity_group_id", "is_default").toPandas().sort_values(list(KEYS), ignore_index=True)
     folds = StratifiedGroupKFold(protocol.folds, shuffle=True, random_state=protocol.seed)
     place = np.zeros(len(parties), dtype=int)
@@ -90,7 +92,9 @@ def cross_validation(silver: Mapping[str, DataFrame], source: Source, settings: 
     placed = rows.join(F.broadcast(tested_in), on=list(KEYS), how="inner").persist()
     for number in range(protocol.folds):
         is_tested = F.col("tested_in") == number
-        yield Split(f"fold {number + 1} of {protocol.folds}", placed.where(~is_tested), placed.where(is_tested))
+        split = Split(f"fold {number + 1} of {protocol.folds}", placed.where(~is_tested), placed.where(is_tested))
+        require_no_leak(sides_apart({"training": split.training, "test": split.test}), f"the rows of {split.name}")
+        yield split
 
 
 def out_of_time(silver: Mapping[str, DataFrame], source: Source, settings: Settings, as_of_date: date) -> Iterator[Split]:
@@ -102,6 +106,8 @@ def out_of_time(silver: Mapping[str, DataFrame], source: Source, settings: Setti
     # Both are kept before anything is asked of them: the optimizer would carry a condition into 80 formulas without end.
     later = build_training_set(silver, source, monthly, as_of_date, [month_end(first, month) for month in range(count)]).persist()
     known = build_training_set(silver, source, settings.training, protocol.trained_on).persist()
+    require_no_leak(leak_measures(known, silver, source, settings, protocol.trained_on), "the training rows")
+    require_no_leak(leak_measures(later, silver, source, settings, as_of_date), "the rows to test")
     in_time = F.col("as_of_date").between(F.lit(first), F.lit(last))
     test = later.where(in_time).join(known, on=list(KEYS), how="left_anti")
     if protocol.within_policy:

@@ -35,8 +35,9 @@ from models.registry import (
     trained_on,
 )
 from models.sub_models import KEYS, SUB_MODELS
-from spark_jobs.gates import check_table, withdraw_results
+from spark_jobs.gates import Checked, check_tables, withdraw_results
 from spark_jobs.lake import Lake
+from spark_jobs.leak_gate import leak_measures, sides_apart
 from spark_jobs.manifest import Night, code_version, current_night
 from spark_jobs.silver import read_silver
 
@@ -83,13 +84,13 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     """Write training_set, register a challenger, and make it champion when every promotion rule passes.
 
     as_of_date is the training date. Raises NoOpenNight before a night is opened, GateFailed where the training set
-    breaks its rules, TooFewCohorts, and TooFewDefaults where there is too little to learn from.
+    breaks its rules or looks ahead, TooFewCohorts, and TooFewDefaults where there is too little to learn from.
     """
     lake, source = Lake(spark, settings), load_source(settings.source)
     night = current_night(settings, as_of_date, training=True)
     withdraw_results(settings, "train_credit", night.batch_id)
     cohorts = split_cohorts(cohort_months(settings.training, label_horizon(source), as_of_date), settings.training)
-    rows = _training_set(lake, source, night)
+    rows = _training_set(lake, source, night, cohorts)
 
     versions = {**night.silver_versions, TRAINING_SET.name: lake.version(TRAINING_SET)}
     origin = Origin(
@@ -153,12 +154,15 @@ def part_rows(rows: DataFrame, cohorts: Cohorts, training: Training) -> tuple[Da
     )
 
 
-def _training_set(lake: Lake, source: Source, night: Night) -> DataFrame:
+def _training_set(lake: Lake, source: Source, night: Night, cohorts: Cohorts) -> DataFrame:
     """The training set, written and checked; the table holds the newest training's rows, its versions earlier ones."""
-    built = build_training_set(read_silver(lake, night.silver_versions), source, lake.settings.training, night.as_of_date)
-    lake.replace_where(TRAINING_SET, built, "true")
-    check_table(lake, TRAINING_SET, night.as_of_date, night.batch_id)
-    return lake.read(TRAINING_SET)
+    silver, training = read_silver(lake, night.silver_versions), lake.settings.training
+    lake.replace_where(TRAINING_SET, build_training_set(silver, source, training, night.as_of_date), "true")
+    rows = lake.read(TRAINING_SET)
+    leaks = leak_measures(rows, silver, source, lake.settings, night.as_of_date)
+    leaks |= sides_apart(dict(zip(vars(cohorts), part_rows(rows, cohorts, training), strict=True)))
+    check_tables(lake, [Checked(TRAINING_SET, more=leaks)], night.as_of_date, night.batch_id)
+    return rows
 
 
 def _hazard(lake: Lake, source: Source, night: Night) -> Hazard:

@@ -12,11 +12,12 @@ import pytest
 from conf.source import CrossValidation, OutOfTime, load_source
 from models.credit_model import Origin
 from models.evaluation_page import page
+from models.leakage import LeakFound
 from models.peers import PEERS, known_features
 from models.sub_models import KEYS, SUB_MODELS
-from spark_jobs import evaluate
+from spark_jobs import evaluate, leak_gate
 
-DAY = date(2010, 12, 31)
+DAY = date(2011, 3, 31)
 
 
 def source_with(evaluation):
@@ -24,6 +25,7 @@ def source_with(evaluation):
 
 
 def test_folds_test_every_row_once_and_keep_parties_together(settings, training_rows, monkeypatch):
+    monkeypatch.setattr(leak_gate, "audit", lambda *asked: {})
     # 400 borrowers in three cohorts.
     monkeypatch.setattr(evaluate, "build_training_set", lambda *asked: training_rows(400))
     source = source_with(CrossValidation(protocol="cross_validation", folds=3))
@@ -48,6 +50,11 @@ def test_out_of_time_tests_only_rows_that_did_not_train(settings, training_rows,
     source = source_with(OutOfTime(
         protocol="out_of_time", trained_on=date(2010, 2, 28), tested_from=date(2010, 3, 1), tested_until=march,
     ))
+    # Drawn defaults are all of September.
+    monkeypatch.setattr(leak_gate, "audit", lambda *asked: {})
+    with pytest.raises(LeakFound, match="the training rows know more than they may: outcomes_future = "):
+        next(evaluate.out_of_time({}, source, settings, DAY))
+    monkeypatch.setattr(evaluate, "leak_measures", lambda *asked: {})
     (split,) = evaluate.out_of_time({}, source, settings, DAY)
     test = split.test.toPandas()
     assert set(test["as_of_date"]) == {march}

@@ -25,7 +25,7 @@ from conf.tables import BORROWER_SCORE, DRIFT, FEATURE_TABLES, GATE_RESULT, LOAN
 from models import credit_model
 from models.hazard import fit_hazard
 from models.registry import NoChampion, champion_version, find_version, load_hazard
-from spark_jobs import monitoring, open_night, score, train_credit
+from spark_jobs import leak_gate, monitoring, open_night, score, train_credit
 from spark_jobs.gates import GateFailed
 from spark_jobs.lake import Lake
 from spark_jobs.manifest import Night
@@ -64,6 +64,8 @@ def trained(spark, market, rows, module_patch):
     module_patch.setattr(train_credit, "current_night", lambda settings, as_of_date, training: night)
     module_patch.setattr(train_credit, "read_silver", lambda lake, versions: {})
     module_patch.setattr(train_credit, "build_training_set", lambda *arguments: rows)
+    # Drawn rows have no silver to be made again from.
+    module_patch.setattr(leak_gate, "audit", lambda *arguments: {})
     module_patch.setattr(train_credit, "_hazard", lambda lake, source, night: fit_hazard(counts))
     printed: list[str] = []
     module_patch.setattr("builtins.print", lambda *words, **options: printed.append(" ".join(map(str, words))))
@@ -227,6 +229,14 @@ def test_mlflow_itself_scores_a_pandas_frame_in_a_fresh_process(trained, market,
     found = pd.read_json(tmp_path / "found.json")
     np.testing.assert_allclose(found["prob_default"], scored["prob_default"].head(5), rtol=0, atol=1e-9)
     assert found["risk_group"].tolist() == scored["risk_group"].head(5).tolist()
+
+
+def test_a_feature_that_was_told_the_outcome_fails_the_gate(spark, market, rows, trained, monkeypatch):
+    told = rows.withColumn("bureau_score", F.col("is_default").cast("double"))
+    monkeypatch.setattr(train_credit, "build_training_set", lambda *arguments: told)
+    with pytest.raises(GateFailed, match=r"rank_by_value = 1 .*bureau_score 1\.000\. One above training\.max_feature_auc"):
+        train_credit.run(spark, market, TRAINED_ON)
+    assert find_version(market, "challenger") is None
 
 
 def test_cohorts_are_split_by_time(market):
