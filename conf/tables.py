@@ -225,7 +225,7 @@ BORROWER_SCORE = _gold(
     ("borrower_id", "as_of_date"),
     "score",
     """Calibrated scores. risk_group: 1 the safest to 5. raw_prob_default: the network's output before calibration.
-    reason_codes is null until reasons are computed.""",
+    reason_codes: what moved this score most, strongest first (conf.reasons); null in scores from before there were reasons.""",
 )
 DRIFT = _gold(
     "drift",

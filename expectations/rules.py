@@ -9,7 +9,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from conf.features import FEATURES, Feature, block_features
-from conf.tables import FEATURE_TABLES, TRAINING_SET, Table
+from conf.reasons import REASON_WORDS
+from conf.tables import BORROWER_SCORE, FEATURE_TABLES, TRAINING_SET, Table
 
 
 class RowRule(BaseModel):
@@ -70,14 +71,28 @@ def feature_ranges(name: str) -> list[RowRule]:
     return [feature_range(feature) for feature in features]
 
 
+def known_reasons(name: str) -> list[TableRule]:
+    """The rule that every code of a score stands in the catalogue of reasons; none for a table without codes.
+
+    No row rule: a table keeps the constraints that it was made with, and the catalogue grows.
+    """
+    if name != BORROWER_SCORE.name:
+        return []
+    codes = ", ".join(f"'{code}'" for code in REASON_WORDS)
+    unknown = f"count_if(size(array_except(reason_codes, array({codes}))) > 0)"
+    meaning = "scores with a reason code that is not in the catalogue, conf.reasons"
+    return [TableRule(name="unknown_reasons", sql=unknown, high=0, meaning=meaning)]
+
+
 @cache
 def table_rules(name: str) -> Rules:
-    """The rules in ``expectations/<name>.yaml`` and, for feature columns, the ranges that ``conf.features`` declares.
+    """The rules in ``expectations/<name>.yaml``, the ranges of feature columns and the codes of reasons, as ``conf`` has them.
 
     Raises FileNotFoundError for a table without rules and pydantic.ValidationError for an unknown key.
     """
     written = Rules.model_validate(yaml.safe_load((Path(__file__).parent / f"{name}.yaml").read_text()) or {})
-    return written.model_copy(update={"rows": [*written.rows, *feature_ranges(name)]})
+    more = {"rows": [*written.rows, *feature_ranges(name)], "table": [*written.table, *known_reasons(name)]}
+    return written.model_copy(update=more)
 
 
 def row_rules(table: Table) -> list[RowRule]:

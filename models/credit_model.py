@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -18,14 +18,17 @@ import numpy as np
 import pandas as pd
 from pyspark import StorageLevel
 from pyspark.ml.classification import GBTClassificationModel, LogisticRegressionModel
+from pyspark.ml.functions import vector_to_array
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.functions import pandas_udf
 from scipy.special import expit
 
 from conf.features import FEATURES
+from conf.reasons import REASON_OF, REASONS_TOLD
 from conf.settings import Scores, Training
 from conf.spark import hadoop_path
+from models.attribution import Attribution, attribution_of
 from models.calibration import Calibrator, fit_calibrator
 from models.drift import SCORE, Bins, bins_of, learn_bins
 from models.ensemble import INPUTS, MAX_ROWS, Ensemble, StackedRows, fit_ensemble
@@ -42,8 +45,10 @@ from models.risk_groups import (
 )
 from models.sub_models import (
     KEYS,
+    LINEAR_INPUT,
     LOG_ODDS,
     SUB_MODELS,
+    TREE_INPUT,
     SubModel,
     SubModelName,
     fit_sub_models,
@@ -105,6 +110,7 @@ class Scorer:
 
 
 _SCORED = "risk_group int, group_log_odds double, raw_log_odds double, raw_prob_default double, prob_default double"
+_REASONS = tuple(f"_reason_{place}" for place in range(1, REASONS_TOLD + 1))
 
 
 @dataclass(frozen=True)
@@ -122,19 +128,53 @@ class CreditModel:
     hazard: Hazard
     reference: dict[str, Bins]
 
-    def score(self, frame: DataFrame, scores: Scores) -> DataFrame:
+    def score(self, frame: DataFrame, scores: Scores, *, reasons: bool = False) -> DataFrame:
         """The frame with the three log-odds, risk_group, group_log_odds, raw_prob_default, prob_default, score_points.
 
         The frame has the 80 features, one row per borrower and as-of date; nulls are allowed, no row is lost.
-        prob_default lies strictly inside (0, 1), for horizon_months of the model's origin.
+        prob_default lies strictly inside (0, 1), for horizon_months of the model's origin. reasons: reason_codes too, told in
+        the same pass; the codes of conf.reasons, strongest first.
         """
-        scored = self.raw_log_odds(frame).drop("raw_log_odds")
+        scored = self._scored(frame, self.attribution() if reasons else None).drop("raw_log_odds")
         return scored.withColumn("score_points", score_points(F.col("prob_default"), scores))
 
     def raw_log_odds(self, frame: DataFrame) -> DataFrame:
         """The frame with all that ``score`` adds but points, and ``raw_log_odds``, the network's before calibration."""
+        return self._scored(frame, None)
+
+    @property
+    def reasons(self) -> set[int]:
+        """The places of the reasons whose features vary in the training rows, so that they can move a score."""
+        return {REASON_OF[name] for name, spread in self.preparation.spreads.items() if spread.low < spread.high}
+
+    def attribution(self) -> Attribution:
+        """What tells which reasons moved this model's scores."""
+        null_shares = {name: bins.shares[-1] for name, bins in self.reference.items()}
+        return attribution_of(self.sub_models, self.scorer.risk_groups, self.scorer.ensemble, self.preparation, null_shares)
+
+    def _scored(self, frame: DataFrame, attribution: Attribution | None) -> DataFrame:
         outputs = with_log_odds(with_inputs(frame, self.preparation), self.sub_models)
-        return _with_struct(outputs, self.preparation, self.scorer.risk_groups.context, _SCORED, self.scorer.score)
+        scorer, (context, log_odds, *read) = self.scorer, self.inputs()
+        if attribution is None:
+            return _with_struct(outputs, [context, log_odds], _SCORED, scorer.score).drop(TREE_INPUT, LINEAR_INPUT)
+
+        def scored(context: np.ndarray, log_odds: np.ndarray, *inputs: np.ndarray) -> pd.DataFrame:
+            codes = attribution.codes(attribution.effects(context, log_odds, inputs))
+            return scorer.score(context, log_odds).assign(**dict(zip(_REASONS, codes.T, strict=True)))
+
+        schema = ", ".join([_SCORED, *(f"{name} string" for name in _REASONS)])
+        told = _with_struct(outputs, [context, log_odds, *read], schema, scored)
+        codes = F.array_compact(F.array(*_REASONS))
+        return told.withColumn("reason_codes", codes).drop(TREE_INPUT, LINEAR_INPUT, *_REASONS)
+
+    def inputs(self) -> list[Column]:
+        """Arrays of a row with log-odds: the context, the log-odds, and what each sub-model has read."""
+        context = _doubles(map(self.preparation.standardised, self.scorer.risk_groups.context))
+        vectors = {"behavior": TREE_INPUT, "record": LINEAR_INPUT}
+        read = [
+            vector_to_array(vectors[model.name]) if model.name in vectors else _doubles(model.features) for model in self.sub_models
+        ]
+        return [context, _doubles(LOG_ODDS), *read]
 
     def save(self, folder: Path, spark: SparkSession, staging: str | None = None) -> None:
         """Write the model into a new folder on the driver.
@@ -215,23 +255,20 @@ def score_points(prob_default: Column, scores: Scores) -> Column:
 
 
 def _with_struct(
-    frame: DataFrame,
-    preparation: Preparation,
-    context: tuple[str, ...],
-    schema: str,
-    compute: Callable[[np.ndarray, np.ndarray], pd.DataFrame],
+    frame: DataFrame, inputs: Sequence[Column], schema: str, compute: Callable[..., pd.DataFrame]
 ) -> DataFrame:
-    """The frame with the columns that compute gives for (standardised context, log-odds), in Arrow batches."""
-    width = len(context)
+    """The frame with the columns that compute gives for the inputs, arrays of doubles, as matrices of Arrow batches."""
 
     @pandas_udf(schema)
     def computed(batches: Iterator[tuple[pd.Series, ...]]) -> Iterator[pd.DataFrame]:
         for columns in batches:
-            matrix = np.column_stack([column.to_numpy(dtype="float64") for column in columns])
-            yield compute(matrix[:, :width], matrix[:, width:])
+            yield compute(*map(np.stack, columns))
 
-    inputs = [*map(preparation.standardised, context), *map(F.col, LOG_ODDS)]
     return frame.withColumn("_scored", computed(*inputs)).select(*frame.columns, "_scored.*")
+
+
+def _doubles(columns: Iterable[Column | str]) -> Column:
+    return F.array(*columns).cast("array<double>")
 
 
 def _native_url(folder: Path, staging: str | None) -> str:
@@ -349,7 +386,7 @@ def _fit_groups(
         return pd.DataFrame({"centre": unordered.assign(context_values, log_odds).astype("int32")})
 
     columns = (
-        _with_struct(sample, preparation, context, "centre int", group)
+        _with_struct(sample, [_doubles(map(preparation.standardised, context)), _doubles(LOG_ODDS)], "centre int", group)
         .select(*KEYS, "fold", "centre", F.col("is_default").cast("double").alias("is_default"), "watched_share", *LOG_ODDS)
         .toPandas()
         .sort_values(list(KEYS), ignore_index=True)

@@ -59,10 +59,17 @@ class Preparation:
         clipped = F.least(F.greatest(self.filled(name), F.lit(spread.low)), F.lit(spread.high))
         return (clipped - F.lit(spread.mean)) / F.lit(spread.scale)
 
+    def null_patterns(self, names: Iterable[str]) -> list[tuple[str, ...]]:
+        """The sets of names that are null together; a name that is never null stands in none."""
+        patterns: dict[str, list[str]] = {}
+        for name in reversed(list(names)):
+            if (like := self.spreads[name].nulls_like) is not None:
+                patterns.setdefault(like, []).insert(0, name)
+        return [tuple(pattern) for pattern in reversed(patterns.values())]
+
     def indicators(self, names: Iterable[str]) -> list[Column]:
         """For each set of names that are null together, 1 where they are null and 0 elsewhere."""
-        patterns = {self.spreads[name].nulls_like: name for name in reversed(list(names))}
-        return [F.col(name).isNull().cast("double") for like, name in reversed(patterns.items()) if like is not None]
+        return [F.col(pattern[0]).isNull().cast("double") for pattern in self.null_patterns(names)]
 
     def to_json(self) -> dict[str, dict[str, float | str | None]]:
         """The spreads as plain values."""

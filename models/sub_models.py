@@ -82,6 +82,12 @@ def with_inputs(frame: DataFrame, preparation: Preparation) -> DataFrame:
     return frame.withColumns({TREE_INPUT: _vector(tree), LINEAR_INPUT: _vector(linear)})
 
 
+def features_read(name: SubModelName, features: Sequence[str], preparation: Preparation) -> list[tuple[str, ...]]:
+    """Of which features each column tells that a sub-model with these features reads: its values, then null indicators."""
+    values = [(feature,) for feature in features]
+    return values if name == "timeseries" else values + preparation.null_patterns(features)
+
+
 def _vector(values: Sequence[Column]) -> Column:
     return array_to_vector(F.array(*values).cast("array<double>"))
 
@@ -131,8 +137,8 @@ def fit_sub_models(frame: DataFrame, preparation: Preparation, training: Trainin
 
 
 def with_log_odds(frame: DataFrame, models: Sequence[SubModel]) -> DataFrame:
-    """The frame with the three sub-models' log-odds, without their input vectors."""
-    return reduce(lambda scored, model: model.with_log_odds(scored), models, frame).drop(TREE_INPUT, LINEAR_INPUT)
+    """The frame, which ``with_inputs`` has prepared, with the three sub-models' log-odds."""
+    return reduce(lambda scored, model: model.with_log_odds(scored), models, frame)
 
 
 def _label() -> Column:

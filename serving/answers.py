@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import date, datetime
 from decimal import Decimal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from conf.reasons import REASON_WORDS
 
 _BATCH = "2011-06-30-5f0c2a9d1e77"
+_REASON = {"code": "late_payments_raised_risk", **asdict(REASON_WORDS["late_payments_raised_risk"])}
 
 
 def _example(**values: object) -> ConfigDict:
@@ -39,13 +43,23 @@ class Problem(BaseModel):
     detail: str
 
 
+class Reason(BaseModel):
+    """What moved a score, and which way, in words."""
+
+    model_config = _example(**_REASON)
+
+    code: str
+    en: str
+    ko: str
+
+
 class Score(BaseModel):
     """A borrower's calibrated probability of default within horizon_months; risk_group 1 is the safest of 5; reason_codes
-    is null while a model gives no reasons."""
+    are what moved it most, strongest first, null where it was published before there were reasons."""
 
     model_config = _example(
         borrower_id="b-000042", borrower_type="person", as_of_date="2011-06-30", prob_default=0.0312,
-        horizon_months=12, score_points=641, risk_group=2, reason_codes=[], model_version="3", batch_id=_BATCH,
+        horizon_months=12, score_points=641, risk_group=2, reason_codes=[_REASON], model_version="3", batch_id=_BATCH,
         data_contract_version="1.0",
     )
 
@@ -56,10 +70,16 @@ class Score(BaseModel):
     horizon_months: int
     score_points: int
     risk_group: int
-    reason_codes: list[str] | None
+    reason_codes: list[Reason] | None
     model_version: str
     batch_id: str
     data_contract_version: str
+
+    @field_validator("reason_codes", mode="before")
+    @classmethod
+    def in_words(cls, codes: list[str] | None) -> list[Reason] | None:
+        """The codes of the published row with what they say."""
+        return codes and [Reason(code=code, **asdict(REASON_WORDS[code])) for code in codes]
 
 
 class Valuation(BaseModel):

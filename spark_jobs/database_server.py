@@ -27,8 +27,10 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import psycopg2
 from psycopg2 import errors, sql
 from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT, connection, encrypt_password
+from psycopg2.extras import execute_values
 
 from conf.database import ROLES, Role, admin_dsn, airflow_database, airflow_dsn, role_dsn, role_name
+from conf.reasons import REASON_WORDS
 from conf.settings import Settings, load_settings
 
 ADMIN = "mosaic_admin"
@@ -80,6 +82,7 @@ def ensure_database(settings: Settings) -> None:
             ) from problem
         _migrate(settings)
         _claim(settings)
+        _tell_reasons(settings)
 
 
 def start_server(settings: Settings) -> None:
@@ -454,6 +457,17 @@ def _claim(settings: Settings) -> None:
         raise ServerProblem(
             f"the database belongs to market {source}, not {settings.source}: "
             "name another database in MOSAIC_DATABASE_DSN"
+        )
+
+
+def _tell_reasons(settings: Settings) -> None:
+    """Write down what each reason code says, as the catalogue has it now."""
+    with closing(psycopg2.connect(role_dsn(settings, "owner"))) as server, server, server.cursor() as cursor:
+        execute_values(
+            cursor,
+            """INSERT INTO publication.reason_code (code, en, ko) VALUES %s
+            ON CONFLICT (code) DO UPDATE SET en = excluded.en, ko = excluded.ko""",
+            [(code, words.en, words.ko) for code, words in REASON_WORDS.items()],
         )
 
 

@@ -8,6 +8,7 @@ from functools import reduce
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from conf.reasons import REASONS_TOLD
 from conf.settings import Settings
 from conf.tables import BORROWER_SCORE, FEATURE_TABLES, POPULATION
 from expectations.measures import Bound
@@ -20,6 +21,8 @@ from spark_jobs.monitoring import monitor
 
 # The last bits of a matrix product depend on how rows fall into batches; ten decimals do not.
 DECIMALS = 10
+# A borrower like the training rows' mean in all but a few things has few reasons; many such borrowers there are not.
+MAX_FEW_REASONS = 0.01
 DOUBLES = ("prob_default", "raw_prob_default", "timeseries_log_odds", "behavior_log_odds", "record_log_odds")
 
 
@@ -27,7 +30,7 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     """Replace the as-of date in borrower_score; once its gate has let the scores pass, in drift and expected_performance.
 
     Raises NoOpenNight before a night is opened, MissingTable before build_features has run, and GateFailed where the
-    scores break their rules or someone of the population has none.
+    scores break their rules, someone of the population has none or too many have too few reasons.
     """
     lake = Lake(spark, settings)
     night = current_night(settings, as_of_date)
@@ -37,15 +40,18 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     blocks = [lake.read_as_of(table, as_of_date).drop("as_of_date") for table in FEATURE_TABLES.values()]
 
     features = build_features_of(population, blocks)
-    scored = model.score(features, settings.scores)
+    scored = model.score(features, settings.scores, reasons=True)
     lake.replace(BORROWER_SCORE, build_borrower_score(scored, model, night), as_of_date)
 
     scores = lake.read_as_of(BORROWER_SCORE, as_of_date)
     unscored = population.join(scores, on="borrower_id", how="left_anti").count()
-    bound = Bound(None, 0, "borrowers of the population without a score")
-    check_tables(
-        lake, [Checked(BORROWER_SCORE, more={"population_without_score": (unscored, bound)})], as_of_date, night.batch_id
-    )
+    told = min(REASONS_TOLD, len(model.reasons))
+    few = scores.agg(F.avg((F.coalesce(F.size("reason_codes"), F.lit(0)) < told).cast("double"))).first()[0]
+    more = {
+        "population_without_score": (unscored, Bound(None, 0, "borrowers of the population without a score")),
+        "few_reasons_share": (few, Bound(None, MAX_FEW_REASONS, f"share of scores with fewer reasons than {told}")),
+    }
+    check_tables(lake, [Checked(BORROWER_SCORE, more=more)], as_of_date, night.batch_id)
     monitor(lake, night, model, features.join(scores.select("borrower_id", "prob_default"), on="borrower_id", how="inner"))
 
 
@@ -55,7 +61,7 @@ def build_features_of(population: DataFrame, blocks: list[DataFrame]) -> DataFra
 
 
 def build_borrower_score(scored: DataFrame, model: CreditModel, night: Night) -> DataFrame:
-    """Rows of BORROWER_SCORE from what ``CreditModel.score`` gave; reason_codes is null until reasons are computed."""
+    """Rows of BORROWER_SCORE from what ``CreditModel.score`` gave, reasons included."""
     return scored.select(
         "borrower_id",
         "as_of_date",
@@ -64,7 +70,7 @@ def build_borrower_score(scored: DataFrame, model: CreditModel, night: Night) ->
         "risk_group",
         *(F.round(name, DECIMALS).alias(name) for name in DOUBLES),
         F.lit(model.origin.horizon_months).alias("horizon_months"),
-        F.lit(None).cast("array<string>").alias("reason_codes"),
+        "reason_codes",
         F.lit(night.model_version).alias("model_version"),
         F.lit(night.batch_id).alias("batch_id"),
     )

@@ -17,6 +17,7 @@ from spark_jobs.database import connect
 from spark_jobs.publication import Batch, Content, publish_batch
 
 DAY = date(2020, 1, 1)
+REASON_CODES = ["overdrafts_raised_risk", "bureau_score_lowered_risk"]
 
 
 def make_batch(day: date, version: str = "1") -> Batch:
@@ -31,7 +32,7 @@ def make_rows(batch: Batch, borrowers: int = 3) -> dict[str, list[dict]]:
         "borrower_score": [
             {
                 "borrower_id": f"b{number}", "as_of_date": day, "borrower_type": "person", "prob_default": 0.1 * number,
-                "horizon_months": 12, "score_points": 600, "risk_group": 1, "reason_codes": None,
+                "horizon_months": 12, "score_points": 600, "risk_group": 1, "reason_codes": REASON_CODES,
                 "timeseries_log_odds": -2.0, "behavior_log_odds": -1.5, "record_log_odds": -0.25,
                 "raw_prob_default": 0.1, "model_version": who, "batch_id": who,
             }
@@ -103,9 +104,16 @@ def contents(rows: dict[str, list[dict]]) -> dict[str, Content]:
     return {table.name: Content(len(rows[table.name]), digest(table, rows[table.name])) for table in PUBLISHED}
 
 
+def copied(value: object) -> str:
+    """A value as COPY's text format reads it."""
+    if value is None:
+        return "\\N"
+    return f"{{{','.join(value)}}}" if isinstance(value, list) else str(value)
+
+
 def copier(settings: Settings, rows: dict[str, list[dict]]):
     def copy(table: Table, staging: str) -> None:
-        lines = ["\t".join("\\N" if row[c] is None else str(row[c]) for c in table.columns) for row in rows[table.name]]
+        lines = ["\t".join(copied(row[c]) for c in table.columns) for row in rows[table.name]]
         with closing(connect(settings, "publisher", "copy")) as session, session, session.cursor() as cursor:
             columns = sql.SQL(", ").join(map(sql.Identifier, table.columns))
             target = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier("publication", staging), columns)

@@ -1,4 +1,4 @@
-"""``make bench``: wall time and peak memory of each nightly task at several sizes, and of look-ups in the API.
+"""``make bench``: wall time and peak memory of each nightly task at several sizes, cost of reason codes and of look-ups.
 
 Each size has a market of its own under ``<home>/bench``, with its history in silver; the night after that is
 measured, the first of a month, which brings a month of every account. A market of 200 borrowers tells the fixed cost,
@@ -31,6 +31,7 @@ from dags.launch.processes import descendants, stopped_by_signals, supervised
 FIXED_COST_BORROWERS = 200
 SIZES = (20_000, 200_000)
 HISTORY_UNTIL = date(2025, 6, 30)
+MEASURED = HISTORY_UNTIL + timedelta(days=1)
 NIGHT = ("open_night", "ingest", "build_features", "score", "allocate", "publish")
 PORTS = (54_400, 18_400)
 LOOK_UPS = 2_000
@@ -53,7 +54,7 @@ def main() -> int:
     settings = load_settings()
     costs: dict[int, dict[str, Cost]] = {}
     look_ups: dict[str, list[float]] = {}
-    registry = ""
+    reasons = registry = ""
     try:
         with stopped_by_signals():
             for size in (sizes[0], FIXED_COST_BORROWERS, *sizes[1:]):
@@ -64,11 +65,12 @@ def main() -> int:
                 with server(environment):
                     costs[size] = run_night(environment, train=size == sizes[0])
                     if size == sizes[0]:
+                        reasons = measure_reasons(environment)
                         look_ups = measure_look_ups(settings, environment)
     except subprocess.CalledProcessError as problem:
         print(f"make bench: {' '.join(problem.cmd[2:])} ended with code {problem.returncode}", file=sys.stderr)
         return 1
-    print(f"\n{night_table(costs, sizes)}\n\n{look_up_table(look_ups)}")
+    print(f"\n{night_table(costs, sizes)}\n\n{reasons}\n\n{look_up_table(look_ups)}")
     return 0
 
 
@@ -103,9 +105,8 @@ def run_night(environment: dict[str, str], train: bool) -> dict[str, Cost]:
     history = [["simulate"], ["open_night", "--training"], ["ingest", "--training"]]
     for step in [*history, ["train_credit"]] if train else history:
         measure(step, HISTORY_UNTIL, environment)
-    night = HISTORY_UNTIL + timedelta(days=1)
-    measure(["simulate"], night, environment)
-    return {job: measure([job], night, environment) for job in NIGHT}
+    measure(["simulate"], MEASURED, environment)
+    return {job: measure([job], MEASURED, environment) for job in NIGHT}
 
 
 def measure(step: Sequence[str], as_of_date: date, environment: dict[str, str]) -> Cost:
@@ -113,7 +114,7 @@ def measure(step: Sequence[str], as_of_date: date, environment: dict[str, str]) 
 
     Raises subprocess.CalledProcessError.
     """
-    log = Path(environment["MOSAIC_HOME"]) / f"{step[0]}.log"
+    log = log_of(step[0], environment)
     command = [JOBS_PYTHON, "-m", "spark_jobs", *step, "--as-of-date", as_of_date.isoformat()]
     began, most = time.monotonic(), 0
     with log.open("wb") as output, subprocess.Popen(command, env=environment, cwd=ROOT, stdout=output, stderr=output) as job:
@@ -128,6 +129,21 @@ def measure(step: Sequence[str], as_of_date: date, environment: dict[str, str]) 
         print(log.read_text(errors="replace")[-3000:], file=sys.stderr)
         raise subprocess.CalledProcessError(job.returncode, command)
     return cost
+
+
+def measure_reasons(environment: dict[str, str]) -> str:
+    """What the job time_reasons has found for the night, in words.
+
+    Raises subprocess.CalledProcessError.
+    """
+    measure(["time_reasons"], MEASURED, environment)
+    lines = log_of("time_reasons", environment).read_text(errors="replace").splitlines()
+    return next(line for line in lines if line.startswith("reason codes:"))
+
+
+def log_of(job: str, environment: dict[str, str]) -> Path:
+    """The output of a market's last run of a job."""
+    return Path(environment["MOSAIC_HOME"]) / f"{job}.log"
 
 
 def proportional_memory(pid: int) -> int:

@@ -16,6 +16,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from conf.features import BLOCKS, FEATURES, block_features
+from conf.reasons import REASON_WORDS, REASONS
 from conf.settings import ROOT, load_settings
 from models.credit_model import Origin, TooFewDefaults, fit_credit_model, score_points
 from models.drift import SCORE, Bins, bins_of
@@ -60,7 +61,7 @@ def fitted(rows, small_training, hazard):
 @pytest.fixture(scope="module")
 def scored(fitted, rows) -> pd.DataFrame:
     model, _ = fitted
-    return model.score(rows, load_settings().scores).orderBy(*KEYS).toPandas()
+    return model.score(rows, load_settings().scores, reasons=True).orderBy(*KEYS).toPandas()
 
 
 def test_everyone_gets_a_probability_points_and_a_group(scored, rows):
@@ -69,6 +70,43 @@ def test_everyone_gets_a_probability_points_and_a_group(scored, rows):
     assert scored["risk_group"].isin(range(1, 6)).all()
     assert scored["score_points"].between(300, 850).all()
     assert not scored[[*LOG_ODDS, "raw_prob_default", "group_log_odds"]].isna().any().any()
+
+
+def test_effects_of_reasons_add_up_to_the_log_odds(fitted, rows):
+    model, _ = fitted
+    read = with_log_odds(with_inputs(rows.limit(200), model.preparation), model.sub_models).select(*model.inputs()).toPandas()
+    context, log_odds, *inputs = (np.stack(read.iloc[:, place]) for place in range(read.shape[1]))
+    attribution = model.attribution()
+    effects = attribution.effects(context, log_odds, inputs)
+    reference = model.scorer.ensemble.log_odds(attribution.reference()[None, :])
+    difference = model.scorer.score(context, log_odds)["raw_log_odds"] - reference
+    assert difference.std() > 0.3
+    np.testing.assert_allclose(effects.sum(axis=1), difference, rtol=0, atol=1e-9)
+
+
+def test_everyone_gets_four_reasons_of_the_catalogue_however_rows_fall_into_batches(fitted, rows, scored):
+    model, _ = fitted
+    assert (scored["reason_codes"].map(len) == 4).all()
+    assert {code for codes in scored["reason_codes"] for code in codes} <= REASON_WORDS.keys()
+    assert model.reasons == set(range(len(REASONS)))
+    others = model.score(rows.limit(300).repartition(2), load_settings().scores, reasons=True)
+    again = others.select(*KEYS, "reason_codes").toPandas().merge(scored, on=list(KEYS), suffixes=("", "_before"))
+    assert len(again) == 300
+    assert all(list(row.reason_codes) == list(row.reason_codes_before) for row in again.itertuples())
+
+
+def test_without_its_first_reason_a_score_moves_back(fitted, scored, spark):
+    """A first reason's features set to the training rows' mean undo what it did, in at least 95% of the rows."""
+    model, _ = fitted
+    first = scored["reason_codes"].str[0]
+    without = scored[[*KEYS, *model.features]].copy()
+    for reason in REASONS:
+        of_reason = first.isin(reason.codes)
+        without.loc[of_reason, list(reason.features)] = [model.preparation.spreads[name].mean for name in reason.features]
+    moved = model.score(spark.createDataFrame(without), load_settings().scores).orderBy(*KEYS).toPandas()["prob_default"]
+    fallen = moved < scored["prob_default"]
+    assert first.nunique() > 4
+    assert (fallen == first.str.endswith("_raised_risk")).mean() > 0.95
 
 
 def test_scores_tell_the_later_cohort_apart(scored):

@@ -19,8 +19,8 @@ from serving import reader as reader_module
 from serving.app import create_app
 from serving.reader import Reader
 from spark_jobs.database_server import start_server, stop_server
-from spark_jobs.publication import rollback
-from tests.published_night import DAY, make_batch, publish
+from spark_jobs.publication import publish_batch, rollback
+from tests.published_night import DAY, contents, copier, make_batch, make_rows, publish
 
 TOMORROW = DAY + timedelta(days=1)
 
@@ -61,9 +61,28 @@ def test_a_score_is_told_with_its_batch_and_contract(client):
     assert answer.status_code == 200
     assert answer.json() == {
         "borrower_id": "b2", "borrower_type": "person", "as_of_date": "2020-01-01", "prob_default": 0.2,
-        "horizon_months": 12, "score_points": 600, "risk_group": 1, "reason_codes": None,
+        "horizon_months": 12, "score_points": 600, "risk_group": 1,
+        "reason_codes": [
+            {
+                "code": "overdrafts_raised_risk", "en": "How often your account was overdrawn raised your risk of default.",
+                "ko": "마이너스 잔액이 발생한 빈도가 부도 위험을 높였습니다.",
+            },
+            {
+                "code": "bureau_score_lowered_risk", "en": "Your credit bureau score lowered your risk of default.",
+                "ko": "신용평가사 점수가 부도 위험을 낮췄습니다.",
+            },
+        ],
         "model_version": make_batch(DAY).batch_id, "batch_id": make_batch(DAY).batch_id, "data_contract_version": "1.0",
     }
+
+
+def test_a_score_from_before_there_were_reasons_has_none(empty_market):
+    batch = make_batch(DAY)
+    rows = make_rows(batch)
+    rows["borrower_score"][2]["reason_codes"] = None
+    publish_batch(empty_market, batch, contents(rows), copier(empty_market, rows))
+    with TestClient(create_app(empty_market)) as client:
+        assert client.get("/v1/borrowers/b2/score").json()["reason_codes"] is None
 
 
 def test_a_portfolio_is_told_with_its_holdings_to_the_cent(client):

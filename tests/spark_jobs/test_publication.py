@@ -15,6 +15,7 @@ import psycopg2
 import pytest
 from psycopg2 import errors
 
+from conf.reasons import REASON_WORDS, Words
 from conf.settings import Settings
 from conf.tables import PUBLISHED, Table
 from spark_jobs import publication
@@ -82,6 +83,11 @@ def test_contract_of_the_latest_views(database):
     assert found == {
         table.name: list(postgres_types(table).items()) for table in PUBLISHED if table.name != "borrower_score"
     }
+
+
+def test_readers_find_what_a_reason_code_says(database):
+    told = read(database, "SELECT code, en, ko FROM publication.latest_reason_code")
+    assert {code: Words(en, ko) for code, en, ko in told} == REASON_WORDS
 
 
 def test_a_batch_is_read_whole_and_its_origin_is_told(empty_market):

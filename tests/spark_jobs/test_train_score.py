@@ -6,6 +6,7 @@ How the training set is made from silver is tested with the features; here it is
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from datetime import date
@@ -20,12 +21,13 @@ import yaml
 from pyspark.sql import functions as F
 
 from conf.features import BLOCKS, FEATURES
+from conf.reasons import REASON_WORDS
 from conf.settings import ROOT, load_settings
 from conf.tables import BORROWER_SCORE, DRIFT, FEATURE_TABLES, GATE_RESULT, LOAN, POPULATION, REPAYMENT, TRAINING_SET
 from models import credit_model
 from models.hazard import fit_hazard
 from models.registry import NoChampion, champion_version, find_version, load_hazard
-from spark_jobs import leak_gate, monitoring, open_night, score, train_credit
+from spark_jobs import leak_gate, monitoring, open_night, score, time_reasons, train_credit
 from spark_jobs.gates import GateFailed
 from spark_jobs.lake import Lake
 from spark_jobs.manifest import Night
@@ -144,7 +146,8 @@ def test_everyone_in_the_population_has_a_score(scored, market):
     assert len(scored) == 400
     assert scored["prob_default"].between(0, 1, inclusive="neither").all()
     assert set(scored["risk_group"]) <= {1, 2, 3, 4, 5}
-    assert scored["reason_codes"].isna().all()
+    assert (scored["reason_codes"].map(len) == 4).all()
+    assert {code for codes in scored["reason_codes"] for code in codes} <= REASON_WORDS.keys()
     assert (scored["model_version"] == "1").all()
     assert (scored["batch_id"] == "2010-03-31-0123456789ab").all()
     assert (scored["horizon_months"] == 12).all()
@@ -188,6 +191,21 @@ def test_a_borrower_without_score_fails_the_gate(spark, market, scored, module_p
             score.run(spark, market, NIGHT)
     result = Lake(spark, market).read(GATE_RESULT).where("gate = 'score.borrower_score'").first()
     assert not result.success
+
+
+def test_too_few_reasons_fail_the_gate(spark, market, scored, module_patch):
+    whole = score.build_borrower_score
+    fewer = F.when(F.col("borrower_id") > "b00390", F.slice("reason_codes", 1, 3)).otherwise(F.col("reason_codes"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(score, "build_borrower_score", lambda *given: whole(*given).withColumn("reason_codes", fewer))
+        with pytest.raises(GateFailed, match=r"few_reasons_share = 0\.0225 .*fewer reasons than 4"):
+            score.run(spark, market, NIGHT)
+
+
+def test_the_cost_of_reasons_is_told_for_a_night(spark, market, scored, trained, module_patch):
+    module_patch.setattr(time_reasons, "current_night", lambda settings, as_of_date: Night("", NIGHT, "1", {}, {}))
+    time_reasons.run(spark, market, NIGHT)
+    assert re.fullmatch(r"reason codes: 400 scores take [\d.]+ s without them, [\d.]+ s with them \(× [\d.]+\)", trained[-1])
 
 
 def test_the_champion_is_found_without_jvm_and_tensorflow(trained, market):
