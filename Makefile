@@ -6,7 +6,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-jobs test-dags up job psql rollback clean bench evaluate lint docs preflight
+.PHONY: help setup run test test-jobs test-dags test-whole-way up job psql rollback clean bench evaluate lint docs preflight
 
 # What is in .env holds unless the environment or the command line of make says otherwise.
 define environment
@@ -53,14 +53,16 @@ job: ## one job by hand, beside Airflow: JOB=score AS_OF=2011-06-30; without JOB
 test: ## every test, in the environment that it belongs to
 	@$(MAKE) setup
 	@$(MAKE) -s .venv/jobs/.peers
-	@$(MAKE) -k -j2 test-jobs test-dags
+	@$(MAKE) -k -j2 test-jobs test-dags test-whole-way
 
 test-jobs:
-	@$(JOBS) -m pytest tests --ignore=tests/dags
+	@$(JOBS) -m pytest tests --ignore=tests/dags --ignore=tests/test_whole_way.py
 
-# Beside the others, so its lines wait for its end.
-test-dags:
-	@log=$$(mktemp); trap 'cat $$log; rm $$log' EXIT; $(AIRFLOW) -m pytest tests/dags > $$log 2>&1
+# Beside test-jobs, the one after the other, so their lines wait for their end.
+test-dags: PYTEST = $(AIRFLOW) -m pytest tests/dags
+test-whole-way: PYTEST = $(JOBS) -m pytest tests/test_whole_way.py
+test-dags test-whole-way:
+	@log=$$(mktemp); trap 'cat $$log; rm $$log' EXIT; $(PYTEST) > $$log 2>&1
 
 psql: ## psql as mosaic_reader on the publication; with SQL='select …' prints CSV
 	@$(MAKE) preflight NEEDS='postgres' >&2
