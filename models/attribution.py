@@ -2,8 +2,8 @@
 
 Exact Shapley values over the network's four inputs (Shapley 1953), each carried on to the features behind it by the rescale
 rule (DeepLIFT: Shrikumar et al. 2017; as DeepSHAP uses it: Lundberg and Lee 2017): in proportion to each feature's share of
-the input's own change. The reference is the training rows' mean: what the trees give on average there, every number
-at its mean, and the risk group of such a row.
+the input's own change. The reference is the average over the training rows: of what the trees give there, of each column that
+the linear model reads, and the risk group of such a row.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from models.ensemble import INPUTS, Ensemble
 from models.lightgbm_spark import LightGBMModel
 from models.preparation import Preparation
 from models.risk_groups import RiskGroups
-from models.sub_models import SubModel, features_read
+from models.sub_models import SubModel
 from models.trees import Trees, spark_trees
 
 # An effect on the log-odds that rounds to nothing is none; the last bits of a sum depend on how rows fall into batches.
@@ -138,7 +138,7 @@ def attribution_of(
     """What tells the effects of the reasons on a model's scores; null_shares: of each feature in the training rows."""
     contributions, reasons = [], []
     for model in sub_models:
-        told_of = features_read(model.name, model.features, preparation)
+        told_of = model.features_read(preparation)
         contributions.append(_contributions(model, told_of, null_shares))
         reasons.append(_reason_shares(told_of))
     context = _reason_shares([(name,) for name in risk_groups.context])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 from pyspark import StorageLevel
 from pyspark.ml.classification import GBTClassificationModel, LogisticRegressionModel
-from pyspark.ml.functions import vector_to_array
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.functions import pandas_udf
@@ -51,6 +50,7 @@ from models.sub_models import (
     TREE_INPUT,
     SubModel,
     SubModelName,
+    doubles,
     fit_sub_models,
     fold,
     out_of_fold,
@@ -169,12 +169,8 @@ class CreditModel:
 
     def inputs(self) -> list[Column]:
         """Arrays of a row with log-odds: the context, the log-odds, and what each sub-model has read."""
-        context = _doubles(map(self.preparation.standardised, self.scorer.risk_groups.context))
-        vectors = {"behavior": TREE_INPUT, "record": LINEAR_INPUT}
-        read = [
-            vector_to_array(vectors[model.name]) if model.name in vectors else _doubles(model.features) for model in self.sub_models
-        ]
-        return [context, _doubles(LOG_ODDS), *read]
+        of_network = _network_inputs(self.preparation, self.scorer.risk_groups.context)
+        return [*of_network, *(model.columns_read() for model in self.sub_models)]
 
     def save(self, folder: Path, spark: SparkSession, staging: str | None = None) -> None:
         """Write the model into a new folder on the driver.
@@ -267,8 +263,9 @@ def _with_struct(
     return frame.withColumn("_scored", computed(*inputs)).select(*frame.columns, "_scored.*")
 
 
-def _doubles(columns: Iterable[Column | str]) -> Column:
-    return F.array(*columns).cast("array<double>")
+def _network_inputs(preparation: Preparation, context: Sequence[str]) -> list[Column]:
+    """The standardised context and the log-odds, an array each."""
+    return [doubles(map(preparation.standardised, context)), doubles(LOG_ODDS)]
 
 
 def _native_url(folder: Path, staging: str | None) -> str:
@@ -386,7 +383,7 @@ def _fit_groups(
         return pd.DataFrame({"centre": unordered.assign(context_values, log_odds).astype("int32")})
 
     columns = (
-        _with_struct(sample, [_doubles(map(preparation.standardised, context)), _doubles(LOG_ODDS)], "centre int", group)
+        _with_struct(sample, _network_inputs(preparation, context), "centre int", group)
         .select(*KEYS, "fold", "centre", F.col("is_default").cast("double").alias("is_default"), "watched_share", *LOG_ODDS)
         .toPandas()
         .sort_values(list(KEYS), ignore_index=True)

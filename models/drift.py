@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from conf.settings import Drift
-from models.preparation import SAMPLE_ROWS, hash_share
+from models.preparation import SAMPLE_ROWS, learn_on_sample
 
 SCORE = "prob_default"
 Level = Literal["stable", "watch", "shifted", "too_few_rows"]
@@ -76,12 +76,11 @@ def bins_of(values: np.ndarray) -> Bins:
 def learn_bins(frame: DataFrame, names: Sequence[str], keys: Sequence[str], rows: int) -> dict[str, Bins]:
     """The bins of each column of a training frame of so many rows, learnt on a bounded sample in one task."""
 
-    def learn(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        sample = pd.concat(batches, ignore_index=True)
-        yield pd.DataFrame([{"name": name, **asdict(bins_of(sample[name].to_numpy(dtype="float64")))} for name in names])
+    def learn(sample: pd.DataFrame) -> Iterator[dict[str, object]]:
+        return ({"name": name, **asdict(bins_of(sample[name].to_numpy(dtype="float64")))} for name in names)
 
-    sample = frame.where(hash_share(keys, rows, SAMPLE_ROWS)).select(*names)
-    learnt = sample.repartition(1).mapInPandas(learn, "name string, edges array<double>, shares array<double>").collect()
+    schema = "name string, edges array<double>, shares array<double>"
+    learnt = learn_on_sample(frame.select(*keys, *names), keys, rows, SAMPLE_ROWS, learn, schema)
     return {row["name"]: Bins(tuple(row["edges"]), tuple(row["shares"])) for row in learnt}
 
 

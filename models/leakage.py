@@ -10,16 +10,14 @@ import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from models.metrics import auc
-from models.preparation import hash_share
+from models.metrics import ERRORS_95, auc
+from models.preparation import learn_on_sample
 
-# Ranks are exact and found in one task; a hash of the keys draws the same rows on every machine.
+# Ranks are exact, and so found in one task.
 SAMPLE_ROWS = 50_000
 LEAST_OUTCOMES = 20
 """Of defaults and of others: an AUC on fewer says nothing."""
 SIDE_IDS = ("identity_group_id", "borrower_id", "loan_id")
-# Standard errors to the low end of a 95% interval.
-_ERRORS_95 = 1.96
 
 
 class LeakFound(ValueError):
@@ -30,7 +28,7 @@ def auc_low_end(area: float, bad: int, good: int) -> float:
     """The low end of an AUC's 95% interval for so many defaults and others. Source: Hanley and McNeil 1982, eq. 2."""
     two_bad, two_good = area / (2 - area), 2 * area**2 / (1 + area)
     variance = area * (1 - area) + (bad - 1) * (two_bad - area**2) + (good - 1) * (two_good - area**2)
-    return area - _ERRORS_95 * math.sqrt(max(variance, 0.0) / (bad * good))
+    return area - ERRORS_95 * math.sqrt(max(variance, 0.0) / (bad * good))
 
 
 def rank_strength(score: np.ndarray, is_default: np.ndarray, watched: np.ndarray) -> float:
@@ -52,18 +50,17 @@ def rank_strengths(rows: DataFrame, names: Sequence[str], keys: Sequence[str], c
     ``rank_strength`` each, nan where too few outcomes tell. rows: is_default, watched_share, the features and the keys.
     """
 
-    def measure(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        sample = pd.concat(batches, ignore_index=True).sort_values(list(keys), ignore_index=True)
+    def measure(sample: pd.DataFrame) -> Iterator[dict[str, object]]:
         is_default, watched = (sample[column].to_numpy(dtype="float64") for column in ("is_default", "watched_share"))
         for name in names:
             values = sample[name].to_numpy(dtype="float64")
             known = ~np.isnan(values)
             by_value = rank_strength(values[known], is_default[known], watched[known])
-            yield pd.DataFrame([{"name": name, "by_value": by_value, "by_null": rank_strength(known * 1.0, is_default, watched)}])
+            yield {"name": name, "by_value": by_value, "by_null": rank_strength(known * 1.0, is_default, watched)}
 
-    sample = rows.where(hash_share(keys, count, SAMPLE_ROWS)).select(*keys, "is_default", "watched_share", *names)
-    found = sample.repartition(1).mapInPandas(measure, "name string, by_value double, by_null double").toPandas()
-    return found.set_index("name")
+    columns = rows.select(*keys, "is_default", "watched_share", *names)
+    found = learn_on_sample(columns, keys, count, SAMPLE_ROWS, measure, "name string, by_value double, by_null double")
+    return pd.DataFrame([row.asDict() for row in found]).set_index("name")
 
 
 def shared_ids(rows: DataFrame) -> tuple[int, str | None]:

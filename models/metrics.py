@@ -14,7 +14,7 @@ from scipy.stats import norm, rankdata
 
 CALIBRATION_BINS = 10
 # Standard errors to either end of a 95% interval.
-_ERRORS_95 = 1.96
+ERRORS_95 = 1.96
 
 
 def label_weight(is_default: np.ndarray, watched: np.ndarray) -> np.ndarray:
@@ -61,7 +61,7 @@ def delong(scores: np.ndarray, is_default: np.ndarray) -> tuple[np.ndarray, np.n
 def auc_interval(score: np.ndarray, is_default: np.ndarray) -> tuple[float, float]:
     """The 95% interval of an AUC, by DeLong's variance."""
     (area,), covariance = delong(score[None, :], is_default)
-    reach = _ERRORS_95 * np.sqrt(covariance[0, 0])
+    reach = ERRORS_95 * np.sqrt(covariance[0, 0])
     return float(area - reach), float(area + reach)
 
 
@@ -81,7 +81,7 @@ def auc_difference(score: np.ndarray, other: np.ndarray, is_default: np.ndarray)
     difference = float(of_score - of_other)
     error = float(np.sqrt(max(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1], 0.0)))
     p = 2 * float(norm.sf(abs(difference) / error)) if error > 0 else float(difference == 0)
-    return AucDifference(difference, difference - _ERRORS_95 * error, difference + _ERRORS_95 * error, p)
+    return AucDifference(difference, difference - ERRORS_95 * error, difference + ERRORS_95 * error, p)
 
 
 def kolmogorov_smirnov(score: np.ndarray, is_default: np.ndarray, watched: np.ndarray) -> float:

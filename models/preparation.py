@@ -6,18 +6,18 @@ No outcome is used here, so one preparation serves every fold.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
 import pandas as pd
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from conf.features import Feature
 
-# Quantiles are exact and found in one task; a hash of the keys draws the same rows on every machine.
+# Quantiles are exact, and so found in one task.
 SAMPLE_ROWS = 100_000
 LOW_SHARE, HIGH_SHARE = 0.005, 0.995
 
@@ -88,6 +88,26 @@ def hash_share(keys: Sequence[str], rows: int, limit: int) -> Column:
     return F.pmod(F.xxhash64(*keys), F.lit(1_000_003)) < F.lit(int(1_000_003 * limit / rows))
 
 
+def learn_on_sample(
+    frame: DataFrame,
+    keys: Sequence[str],
+    rows: int,
+    limit: int,
+    learn: Callable[[pd.DataFrame], Iterator[dict[str, object]]],
+    schema: str,
+) -> list[Row]:
+    """What learn yields, in rows of the schema, for about limit rows of a frame of so many, sorted by the keys, in one task.
+
+    All its columns are handed on, so select those that are read; the keys are among them.
+    """
+
+    def learnt(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        sample = pd.concat(batches, ignore_index=True).sort_values(list(keys), ignore_index=True)
+        yield from (pd.DataFrame([found]) for found in learn(sample))
+
+    return frame.where(hash_share(keys, rows, limit)).repartition(1).mapInPandas(learnt, schema).collect()
+
+
 def fit_preparation(frame: DataFrame, features: Sequence[Feature], keys: Sequence[str], rows: int) -> Preparation:
     """The preparation of the features for a training frame of so many rows, learnt on a bounded sample in one task.
 
@@ -95,18 +115,16 @@ def fit_preparation(frame: DataFrame, features: Sequence[Feature], keys: Sequenc
     """
     fills = {feature.name: feature.fill for feature in features}
 
-    def learn(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        sample = pd.concat(batches, ignore_index=True).sort_values(list(keys), ignore_index=True)
+    def learn(sample: pd.DataFrame) -> Iterator[dict[str, object]]:
         first_with: dict[bytes, str] = {}
         for name, fill in fills.items():
             values = sample[name].to_numpy(dtype="float64")
             missing = np.isnan(values)
             like = first_with.setdefault(np.packbits(missing).tobytes(), name) if missing.any() else None
             if not missing.all():
-                yield pd.DataFrame([{"name": name, **asdict(spread_of(values, fill, like))}])
+                yield {"name": name, **asdict(spread_of(values, fill, like))}
 
-    sample = frame.where(hash_share(keys, rows, SAMPLE_ROWS)).select(*keys, *fills)
-    learnt = sample.repartition(1).mapInPandas(learn, _SPREADS).collect()
+    learnt = learn_on_sample(frame.select(*keys, *fills), keys, rows, SAMPLE_ROWS, learn, _SPREADS)
     return Preparation({row["name"]: Spread(**{key: row[key] for key in Spread.__annotations__}) for row in learnt})
 
 

@@ -7,7 +7,7 @@ leaves its sub-model with the shared context; without any known feature it is th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Literal, get_args
@@ -21,6 +21,7 @@ from conf.features import Block, block_features, shared_context
 from conf.settings import Training
 from models.lightgbm_spark import LightGBMClassifier, LightGBMModel
 from models.preparation import Preparation
+from models.trees import SPARK_TREES_FACTOR
 
 SubModelName = Literal["timeseries", "behavior", "record"]
 SUB_MODELS: tuple[SubModelName, ...] = get_args(SubModelName)
@@ -56,13 +57,22 @@ class SubModel:
         scored = self.model.transform(frame)
         if self.name == "timeseries":
             return scored.withColumn(column, _bounded(F.col(column)))
-        # Half the log-odds is what Spark's boosted trees add up (loss 2 log(1 + exp(-2yF)), Friedman 2001).
-        factor = 2.0 if self.name == "behavior" else 1.0
+        factor = SPARK_TREES_FACTOR if self.name == "behavior" else 1.0
         log_odds = F.lit(factor) * vector_to_array(_OUTPUTS["rawPredictionCol"])[1]
         return scored.withColumn(column, _bounded(log_odds)).drop(*_OUTPUTS.values())
 
+    def columns_read(self) -> Column:
+        """What it reads of a frame that ``with_inputs`` has prepared, as an array of doubles."""
+        return doubles(self.features) if self.name == "timeseries" else vector_to_array(_VECTOR_OF[self.name])
+
+    def features_read(self, preparation: Preparation) -> list[tuple[str, ...]]:
+        """Of which features each column that it reads tells: its values, then null indicators."""
+        values = [(feature,) for feature in self.features]
+        return values if self.name == "timeseries" else values + preparation.null_patterns(self.features)
+
 
 TREE_INPUT, LINEAR_INPUT = "_tree_input", "_linear_input"
+_VECTOR_OF: dict[SubModelName, str] = {"behavior": TREE_INPUT, "record": LINEAR_INPUT}
 _OUTPUTS = {"rawPredictionCol": "_raw", "probabilityCol": "_probability", "predictionCol": "_prediction"}
 
 
@@ -82,14 +92,13 @@ def with_inputs(frame: DataFrame, preparation: Preparation) -> DataFrame:
     return frame.withColumns({TREE_INPUT: _vector(tree), LINEAR_INPUT: _vector(linear)})
 
 
-def features_read(name: SubModelName, features: Sequence[str], preparation: Preparation) -> list[tuple[str, ...]]:
-    """Of which features each column tells that a sub-model with these features reads: its values, then null indicators."""
-    values = [(feature,) for feature in features]
-    return values if name == "timeseries" else values + preparation.null_patterns(features)
+def doubles(columns: Iterable[Column | str]) -> Column:
+    """The columns as one array of doubles, empty without any."""
+    return F.array(*columns).cast("array<double>")
 
 
 def _vector(values: Sequence[Column]) -> Column:
-    return array_to_vector(F.array(*values).cast("array<double>"))
+    return array_to_vector(doubles(values))
 
 
 def sub_model_features(name: SubModelName, preparation: Preparation) -> tuple[str, ...]:

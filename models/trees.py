@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from pyspark.ml.classification import GBTClassificationModel
 
+# Half the log-odds is what Spark's boosted trees add up (loss 2 log(1 + exp(-2yF)), Friedman 2001).
+SPARK_TREES_FACTOR = 2.0
 # A leaf's table has two to the power of its inputs entries for each of them.
 MAX_TABLE_INPUTS = 12
 
@@ -153,8 +155,7 @@ def _read_tree(root: dict[str, Any]) -> Tree | None:
 def spark_trees(model: GBTClassificationModel) -> Trees:
     """Spark's boosted trees, which split as LightGBM's do (left where the value is at most the threshold).
 
-    Half the log-odds is what they add up (loss 2 log(1 + exp(-2yF)), Friedman 2001). No feature of this project is split by
-    category.
+    No feature of this project is split by category.
     """
     head = {
         "version": "v4", "num_class": 1, "num_tree_per_iteration": 1, "label_index": 0,
@@ -163,7 +164,7 @@ def spark_trees(model: GBTClassificationModel) -> Trees:
         "feature_infos": _joined(["[-inf:inf]"] * model.numFeatures),
     }
     trees = [
-        _lines(_tree_fields(number, tree._call_java("rootNode"), 2.0 * weight))
+        _lines(_tree_fields(number, tree._call_java("rootNode"), SPARK_TREES_FACTOR * weight))
         for number, (tree, weight) in enumerate(zip(model.trees, model.treeWeights, strict=True))
     ]
     return Trees.from_text("\n\n".join(["tree\n" + _lines(head), *trees, "end of trees", ""]))

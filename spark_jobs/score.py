@@ -36,17 +36,15 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     night = current_night(settings, as_of_date)
     withdraw_results(settings, "score", night.batch_id)
     model = load_champion(spark, settings, night.model_version)
-    population = lake.read_as_of(POPULATION, as_of_date)
-    blocks = [lake.read_as_of(table, as_of_date).drop("as_of_date") for table in FEATURE_TABLES.values()]
-
-    features = build_features_of(population, blocks)
+    features = read_features(lake, as_of_date)
     scored = model.score(features, settings.scores, reasons=True)
     lake.replace(BORROWER_SCORE, build_borrower_score(scored, model, night), as_of_date)
 
     scores = lake.read_as_of(BORROWER_SCORE, as_of_date)
-    unscored = population.join(scores, on="borrower_id", how="left_anti").count()
+    everyone = lake.read_as_of(POPULATION, as_of_date).select("borrower_id").join(scores, on="borrower_id", how="left")
     told = min(REASONS_TOLD, len(model.reasons))
-    few = scores.agg(F.avg((F.coalesce(F.size("reason_codes"), F.lit(0)) < told).cast("double"))).first()[0]
+    is_scored, has_few = F.col("prob_default").isNotNull(), F.coalesce(F.size("reason_codes"), F.lit(0)) < told
+    unscored, few = everyone.agg(F.count_if(~is_scored), F.avg(F.when(is_scored, has_few.cast("double")))).first()
     more = {
         "population_without_score": (unscored, Bound(None, 0, "borrowers of the population without a score")),
         "few_reasons_share": (few, Bound(None, MAX_FEW_REASONS, f"share of scores with fewer reasons than {told}")),
@@ -55,8 +53,10 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     monitor(lake, night, model, features.join(scores.select("borrower_id", "prob_default"), on="borrower_id", how="inner"))
 
 
-def build_features_of(population: DataFrame, blocks: list[DataFrame]) -> DataFrame:
-    """The population with the features of all blocks, null where a block has no row for a borrower."""
+def read_features(lake: Lake, as_of_date: date) -> DataFrame:
+    """The population of the date with the features of all blocks, null where a block has no row for a borrower."""
+    population = lake.read_as_of(POPULATION, as_of_date)
+    blocks = (lake.read_as_of(table, as_of_date).drop("as_of_date") for table in FEATURE_TABLES.values())
     return reduce(lambda frame, block: frame.join(block, on="borrower_id", how="left"), blocks, population)
 
 

@@ -8,11 +8,10 @@ from datetime import date
 from pyspark.sql import SparkSession
 
 from conf.settings import Settings
-from conf.tables import FEATURE_TABLES, POPULATION
 from models.registry import load_champion
 from spark_jobs.lake import Lake
 from spark_jobs.manifest import current_night
-from spark_jobs.score import build_features_of
+from spark_jobs.score import read_features
 
 
 def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
@@ -22,8 +21,7 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     """
     lake = Lake(spark, settings)
     model = load_champion(spark, settings, current_night(settings, as_of_date).model_version)
-    blocks = [lake.read_as_of(table, as_of_date).drop("as_of_date") for table in FEATURE_TABLES.values()]
-    features = build_features_of(lake.read_as_of(POPULATION, as_of_date), blocks).persist()
+    features = read_features(lake, as_of_date).persist()
     rows = features.count()
 
     def seconds(reasons: bool) -> float:

@@ -184,9 +184,9 @@ def test_a_champion_that_this_code_cannot_load_does_not_keep_its_place(spark, ma
 
 
 def test_a_borrower_without_score_fails_the_gate(spark, market, scored, module_patch):
-    whole = score.build_features_of
+    whole = score.read_features
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(score, "build_features_of", lambda *frames: whole(*frames).where("borrower_id <> 'b00007'"))
+        patch.setattr(score, "read_features", lambda *given: whole(*given).where("borrower_id <> 'b00007'"))
         with pytest.raises(GateFailed, match="population_without_score = 1"):
             score.run(spark, market, NIGHT)
     result = Lake(spark, market).read(GATE_RESULT).where("gate = 'score.borrower_score'").first()
