@@ -32,6 +32,11 @@ class Feature:
     source: str
     shared: bool = False
 
+    @property
+    def is_amount(self) -> bool:
+        """Whether it is a sum of money, or one a month or a year."""
+        return self.unit.startswith("currency")
+
 
 _BUREAU = "newest bureau report as known, else counted from the borrower's credit lines and inquiries"
 _REPORT = "newest bureau report as known"
@@ -83,14 +88,13 @@ FEATURES: tuple[Feature, ...] = (
     _record("months_since_delinquency", "months", 0, None, "months since the last delinquency: as reported, and the months since the report", "median", _REPORT),
     _record("months_since_public_record", "months", 0, None, "months since the last public record: as reported, and the months since the report", "median", _REPORT),
     _record("public_records", "count", 0, None, "public records", 0.0, _REPORT),
-    _record("bankruptcies", "count", 0, None, "bankruptcies on public record", 0.0, _REPORT),
     _record("inquiries_6m", "count", 0, None, "credit inquiries within 6 months", 0.0, _BUREAU, True),
     _record("open_lines", "count", 0, None, "open credit lines", 0.0, _BUREAU),
     _record("total_lines", "count", 0, None, "credit lines ever", 0.0, _BUREAU),
-    _record("credit_history_months", "months", 0, None, "months since the oldest line was opened", "median", _BUREAU),
-    _record("revolving_balance", "currency", 0, None, "balance on open revolving lines", 0.0, _BUREAU),
+    _record("credit_history_months", "months", 0, None, "months since the oldest line was opened", "median", _BUREAU, True),
+    _record("revolving_balance", "currency", 0, None, "balance on open revolving lines", 0.0, _BUREAU, True),
     _record("revolving_utilisation", "ratio", 0, None, "balance over limit on open revolving lines", "median", _BUREAU, True),
-    _record("total_credit_limit", "currency", 0, None, "limit over all open lines", 0.0, _LINES),
+    _record("total_credit_limit", "currency", 0, None, "limit over all open lines", 0.0, _LINES, True),
     _record("past_due_amount", "currency", 0, None, "amount past due over all lines", 0.0, _BUREAU),
     _record("worst_days_past_due_24m", "days", 0, None, "worst days past due on any line within 24 months", 0.0, _LINES),
     _record("installment_balance", "currency", 0, None, "balance on open lines that do not revolve", 0.0, _LINES),
@@ -100,15 +104,16 @@ FEATURES: tuple[Feature, ...] = (
     _record("loan_amount_to_income", "ratio", 0, None, "amount of the loan or listing that the row is about over total yearly income", "median", "loans as known", True),
     _record("loan_term_months", "months", 1, 480, "term of the loan or listing that the row is about", "median", "loans as known", True),
     _record("loan_interest_rate", "fraction a year", 0, 2, "interest rate of the loan or listing that the row is about", "median", "loans as known", True),
+    _record("loan_for_business", "0 or 1", 0, 1, "the loan or listing that the row is about is for a business", 0.0, "loans as known", True),
     # behaviour: 31
-    _behavior("card_spend_mean_3m", "currency a month", 0, None, "mean card spend over 3 months"),
+    _behavior("card_spend_mean_3m", "currency a month", 0, None, "mean card spend over 3 months", shared=True),
     _behavior("card_spend_mean_12m", "currency a month", 0, None, "mean card spend over 12 months"),
     _behavior("card_spend_trend_6m", "fraction a month", None, None, "least-squares slope of card spend over 6 months, over its mean"),
     _behavior("card_spend_volatility_12m", "ratio", 0, None, "standard deviation of card spend over 12 months, over its mean"),
     _behavior("cash_advance_mean_3m", "currency a month", 0, None, "mean cash advances over 3 months"),
     _behavior("cash_advance_share_6m", "fraction", 0, 1, "cash advances over card spend and cash advances, 6 months", 0.0, True),
     _behavior("cash_advance_months_12m", "months", 0, 12, "months with a cash advance within 12 months"),
-    _behavior("deposit_mean_3m", "currency a month", 0, None, "mean deposits over 3 months"),
+    _behavior("deposit_mean_3m", "currency a month", 0, None, "mean deposits over 3 months", shared=True),
     _behavior("deposit_mean_12m", "currency a month", 0, None, "mean deposits over 12 months"),
     _behavior("deposit_trend_6m", "fraction a month", None, None, "least-squares slope of deposits over 6 months, over their mean"),
     _behavior("withdrawal_mean_3m", "currency a month", 0, None, "mean withdrawals over 3 months"),
@@ -118,7 +123,7 @@ FEATURES: tuple[Feature, ...] = (
     _behavior("balance_mean_12m", "currency", None, None, "mean of the monthly mean balance over 12 months"),
     _behavior("balance_min_3m", "currency", None, None, "lowest balance within 3 months"),
     _behavior("balance_min_12m", "currency", None, None, "lowest balance within 12 months"),
-    _behavior("balance_end_last", "currency", None, None, "balance at the end of the last complete month known"),
+    _behavior("balance_end_last", "currency", None, None, "balance at the end of the last complete month known", shared=True),
     _behavior("balance_trend_6m", "currency a month", None, None, "least-squares slope of the monthly mean balance over 6 months"),
     _behavior("balance_volatility_12m", "currency", 0, None, "standard deviation of the monthly mean balance over 12 months"),
     _behavior("overdraft_days_3m", "days", 0, 93, "days in overdraft within 3 months"),
@@ -126,20 +131,20 @@ FEATURES: tuple[Feature, ...] = (
     _behavior("overdraft_months_12m", "months", 0, 12, "months with a day in overdraft within 12 months"),
     _behavior("transactions_mean_3m", "count a month", 0, None, "mean number of transactions over 3 months"),
     _behavior("transactions_trend_6m", "fraction a month", None, None, "least-squares slope of transactions over 6 months, over their mean"),
-    _behavior("utilisation_last", "ratio", 0, None, "card utilisation in the last complete month known"),
+    _behavior("utilisation_last", "ratio", 0, None, "card utilisation in the last complete month known", shared=True),
     _behavior("utilisation_mean_6m", "ratio", 0, None, "mean card utilisation over 6 months", 0.0, True),
     _behavior("utilisation_max_12m", "ratio", 0, None, "highest card utilisation within 12 months"),
     _behavior("utilisation_trend_6m", "ratio a month", None, None, "least-squares slope of card utilisation over 6 months"),
     _behavior("balance_to_spend_3m", "months", None, None, "mean balance over mean monthly card spend and withdrawals, 3 months", 0.0, True),
     _behavior("months_observed_12m", "months", 0, 12, "account months known within 12 months; null for none"),
     # monthly time series of repayments and income: 12
-    _timeseries("paid_to_due_3m", "ratio", 0, None, "amount paid over amount due, instalments due within 3 months", 1.0),
+    _timeseries("paid_to_due_3m", "ratio", 0, None, "amount paid over amount due, instalments due within 3 months", 1.0, shared=True),
     _timeseries("paid_to_due_12m", "ratio", 0, None, "amount paid over amount due, instalments due within 12 months", 1.0, shared=True),
-    _timeseries("days_past_due_last", "days", 0, None, "worst days past due among the last instalment due on each loan", 0.0),
+    _timeseries("days_past_due_last", "days", 0, None, "worst days past due among the last instalment due on each loan", 0.0, shared=True),
     _timeseries("days_past_due_max_6m", "days", 0, None, "worst days past due of the instalments due within 6 months", 0.0, shared=True),
     _timeseries("days_past_due_max_12m", "days", 0, None, "worst days past due of the instalments due within 12 months", 0.0),
-    _timeseries("late_installments_12m", "count", 0, None, "instalments due within 12 months that were 30 or more days late", 0.0),
-    _timeseries("months_since_late", "months", 0, None, "months since an instalment was last 30 or more days late", "median"),
+    _timeseries("late_installments_12m", "count", 0, None, "instalments due within 12 months that were 30 or more days late", 0.0, shared=True),
+    _timeseries("months_since_late", "months", 0, None, "months since an instalment was last 30 or more days late", "median", shared=True),
     _timeseries("installments_paid", "count", 0, None, "instalments paid on live loans", 0.0),
     _timeseries("installment_to_income_3m", "ratio", 0, None, "a third of the amount due within 3 months, over monthly income", "median",
                 _REPAYMENTS + "; mean salary paid in over 3 months, else stated income"),

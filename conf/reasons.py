@@ -59,7 +59,7 @@ REASONS: tuple[Reason, ...] = (
         "delinquencies_24m", "months_since_delinquency", "past_due_amount", "worst_days_past_due_24m",
     )),
     Reason("public_records", "The bankruptcies and other entries in public records", "파산 등 공공 기록이", (
-        "months_since_public_record", "public_records", "bankruptcies",
+        "months_since_public_record", "public_records",
     )),
     Reason("credit_inquiries", "The number of your recent credit inquiries", "최근 신용 조회 건수가", ("inquiries_6m",)),
     Reason("credit_lines", "The number and size of your credit lines", "신용 거래의 수와 한도 규모가", (
@@ -75,6 +75,7 @@ REASONS: tuple[Reason, ...] = (
     Reason("platform_loans", "The loans you already have with us", "당사에서 이미 이용 중인 대출이", ("live_loans", "platform_debt")),
     Reason("loan_size", "The size of the loan compared with your income", "소득 대비 대출 금액이", ("loan_amount_to_income",)),
     Reason("loan_term", "The term of the loan", "대출 기간이", ("loan_term_months",)),
+    Reason("loan_purpose", "What the loan is for", "대출의 용도가", ("loan_for_business",)),
     Reason("loan_rate", "The interest rate of the loan", "대출 금리가", ("loan_interest_rate",)),
     Reason("card_spending", "The level and course of your card spending", "카드 사용액의 수준과 추이가", (
         "card_spend_mean_3m", "card_spend_mean_12m", "card_spend_trend_6m", "card_spend_volatility_12m",

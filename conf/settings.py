@@ -98,6 +98,7 @@ class Training(_Section):
     judging_share: Fraction
     cohort_step_months: int
     performing_every_months: int
+    within_policy_only: bool
     max_training_rows: int
     lightgbm: dict[str, int | float | str | bool]
     lightgbm_single_task_rows: int

@@ -235,16 +235,12 @@ class CrossValidation(_Evaluation):
 
 
 class OutOfTime(_Evaluation):
-    """A model trained on what was knowable on a past day, tested on rows of later days, these included, that it has not seen.
-
-    within_policy: test only loans within the lender's credit policy.
-    """
+    """A model trained on what was knowable on a past day, tested on rows of later days, these included, that it has not seen."""
 
     protocol: Literal["out_of_time"]
     trained_on: date
     tested_from: date
     tested_until: date
-    within_policy: bool = False
 
     @model_validator(mode="after")
     def _tests_what_came_later(self) -> OutOfTime:

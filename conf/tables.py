@@ -130,7 +130,8 @@ LOAN = _silver(
     closed_on DATE, currency STRING NOT NULL""",
     ("loan_id", "known_from"),
     """Loan requests and loans. status: listed, withdrawn, current, paid, charged_off; a later row of the same
-    loan tells a later status. closed_on: the day it was paid in full or charged off.""",
+    loan tells a later status. purpose: business for a loan to a business of the borrower's, any other word else, null
+    where unknown. closed_on: the day it was paid in full or charged off.""",
 )
 REPAYMENT = _silver(
     "repayment",

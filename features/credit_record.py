@@ -83,6 +83,7 @@ def build_loan_totals(spine: DataFrame, loan: DataFrame) -> DataFrame:
             F.max(F.when(is_own, F.col("amount"))).alias("amount"),
             F.max(F.when(is_own, F.col("term_months"))).alias("term_months"),
             F.max(F.when(is_own, F.col("interest_rate"))).alias("interest_rate"),
+            F.max(F.when(is_own, F.col("purpose") == "business")).alias("for_business"),
             F.collect_set(F.when(is_live, F.col("loan_id"))).alias("live_loan_ids"),
         )
     )
@@ -116,7 +117,6 @@ def credit_record() -> dict[str, Column]:
         "months_since_delinquency": as_reported(F.col("report.months_since_delinquency")),
         "months_since_public_record": as_reported(F.col("report.months_since_public_record")),
         "public_records": F.col("report.public_records"),
-        "bankruptcies": F.col("report.bankruptcies"),
         "inquiries_6m": F.coalesce(F.col("report.inquiries_6m"), F.col("inquiries.inquiries_6m")),
         "open_lines": reported_or_counted("open_lines"),
         "total_lines": reported_or_counted("total_lines"),
@@ -133,4 +133,5 @@ def credit_record() -> dict[str, Column]:
         "loan_amount_to_income": F.try_divide(F.col("loans.amount").cast("double"), income),
         "loan_term_months": F.col("loans.term_months"),
         "loan_interest_rate": F.col("loans.interest_rate"),
+        "loan_for_business": F.col("loans.for_business"),
     }

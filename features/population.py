@@ -18,7 +18,9 @@ from conf.features import FEATURES
 from features.point_in_time import SPINE_KEY, whole_months, with_known_until, with_row_as_known
 
 MAX_MONTHS_ON_BOOK = 600
-LOAN_TERMS = ("live_loans", "platform_debt", "loan_amount_to_income", "loan_term_months", "loan_interest_rate")
+LOAN_TERMS = (
+    "live_loans", "platform_debt", "loan_amount_to_income", "loan_term_months", "loan_interest_rate", "loan_for_business",
+)
 """Features of the credit record that every candidate has by having asked for a loan; they say nothing of the past."""
 
 
@@ -64,6 +66,12 @@ def with_party(spine: DataFrame, borrower: DataFrame) -> DataFrame:
     """
     party = borrower.select("borrower_id", "known_from", "known_until", "borrower_type", "identity_group_id")
     return with_row_as_known(spine, party, "party").select(*spine.columns, "party.*")
+
+
+def loans_within_policy(loan: DataFrame) -> DataFrame:
+    """loan_id of each loan that lay within the credit policy when it was first told of."""
+    first = loan.groupBy("loan_id").agg(F.min_by("within_policy", "known_from").alias("within_policy"))
+    return first.where("within_policy").select("loan_id")
 
 
 def build_candidates(loan: DataFrame, as_of_dates: Sequence[date]) -> DataFrame:

@@ -20,6 +20,7 @@ from features.population import (
     build_candidates,
     build_default_events,
     is_too_thin,
+    loans_within_policy,
     was_defaulted,
     with_default_events,
     with_party,
@@ -118,6 +119,8 @@ def build_training_set(
     events = build_default_events(loan, repayment, source.default_days)
 
     spine = with_default_events(build_spine(loan, months, training), events).where(~was_defaulted())
+    if training.within_policy_only:
+        spine = spine.join(loans_within_policy(loan), on="loan_id", how="left_semi")
     spine = with_party(spine, with_known_until(known["borrower"], "borrower_id")).where(F.col("borrower_type").isNotNull())
     # Folds keep a party together by what is known of it on the training date: two ids may turn out to be one.
     party = known["borrower"].groupBy("borrower_id").agg(F.max_by("identity_group_id", "known_from").alias("identity_group_id"))

@@ -60,7 +60,7 @@ from models.sub_models import (
     with_log_odds,
 )
 
-FORMAT = 2
+FORMAT = 3
 HAZARD_FILE, REFERENCE_FILE = "hazard.json", "reference.json"
 NATIVE: dict[SubModelName, type] = {
     "timeseries": LightGBMModel, "behavior": GBTClassificationModel, "record": LogisticRegressionModel,

@@ -50,7 +50,7 @@ def protocol_in_words(protocol: Mapping[str, Any]) -> str:
         )
     return (
         f"Trained on what was knowable on {protocol['trained_on']}, tested on rows of {protocol['tested_from']} to {protocol['tested_until']}"
-        f"{', loans within credit policy only' if protocol['within_policy'] else ''}; outcomes as known on {protocol['known_on']}."
+        f"{', trained and tested on loans within credit policy only' if protocol['within_policy_only'] else ''}; outcomes as known on {protocol['known_on']}."
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -26,12 +25,14 @@ LOW_SHARE, HIGH_SHARE = 0.005, 0.995
 class Spread:
     """How one feature lies in the training rows, in the feature's own unit.
 
-    fill replaces a null; low and high clip outliers; mean and scale are those of the filled and clipped values, scale
-    being 1 for a constant. nulls_like: the first feature that is null in the same rows as this one, itself perhaps;
-    None where no value is null. Features with the same nulls share one indicator column.
+    fill replaces a null; low and high clip outliers; mean and scale are those of the filled and clipped values, of an
+    amount those of their signed logarithms, scale being 1 for a constant. nulls_like: the first feature that is null in
+    the same rows as this one, itself perhaps; None where no value is null. Features with the same nulls share one
+    indicator column.
     """
 
     fill: float
+    is_amount: bool
     nulls_like: str | None
     low: float
     high: float
@@ -54,10 +55,12 @@ class Preparation:
         return F.coalesce(F.col(name), F.lit(self.spreads[name].fill))
 
     def standardised(self, name: str) -> Column:
-        """The filled and clipped feature with mean 0 and variance 1 over the training rows."""
+        """The filled and clipped feature, amounts as signed logarithms, with mean 0 and variance 1 over the training rows."""
         spread = self.spreads[name]
         clipped = F.least(F.greatest(self.filled(name), F.lit(spread.low)), F.lit(spread.high))
-        return (clipped - F.lit(spread.mean)) / F.lit(spread.scale)
+        # Amounts are skewed: what doubles them counts alike for the poor and the rich.
+        value = F.signum(clipped) * F.log1p(F.abs(clipped)) if spread.is_amount else clipped
+        return (value - F.lit(spread.mean)) / F.lit(spread.scale)
 
     def null_patterns(self, names: Iterable[str]) -> list[tuple[str, ...]]:
         """The sets of names that are null together; a name that is never null stands in none."""
@@ -71,12 +74,12 @@ class Preparation:
         """For each set of names that are null together, 1 where they are null and 0 elsewhere."""
         return [F.col(pattern[0]).isNull().cast("double") for pattern in self.null_patterns(names)]
 
-    def to_json(self) -> dict[str, dict[str, float | str | None]]:
+    def to_json(self) -> dict[str, dict[str, float | bool | str | None]]:
         """The spreads as plain values."""
         return {name: asdict(spread) for name, spread in self.spreads.items()}
 
     @classmethod
-    def from_json(cls, values: dict[str, dict[str, float | str | None]]) -> Preparation:
+    def from_json(cls, values: dict[str, dict[str, float | bool | str | None]]) -> Preparation:
         """The inverse of ``to_json``."""
         return cls({name: Spread(**spread) for name, spread in values.items()})
 
@@ -113,33 +116,34 @@ def fit_preparation(frame: DataFrame, features: Sequence[Feature], keys: Sequenc
 
     A declared fill of "median" is the median of the known values in the sample.
     """
-    fills = {feature.name: feature.fill for feature in features}
 
     def learn(sample: pd.DataFrame) -> Iterator[dict[str, object]]:
         first_with: dict[bytes, str] = {}
-        for name, fill in fills.items():
-            values = sample[name].to_numpy(dtype="float64")
+        for feature in features:
+            values = sample[feature.name].to_numpy(dtype="float64")
             missing = np.isnan(values)
-            like = first_with.setdefault(np.packbits(missing).tobytes(), name) if missing.any() else None
+            like = first_with.setdefault(np.packbits(missing).tobytes(), feature.name) if missing.any() else None
             if not missing.all():
-                yield {"name": name, **asdict(spread_of(values, fill, like))}
+                yield {"name": feature.name, **asdict(spread_of(values, feature, like))}
 
-    learnt = learn_on_sample(frame.select(*keys, *fills), keys, rows, SAMPLE_ROWS, learn, _SPREADS)
+    read = frame.select(*keys, *(feature.name for feature in features))
+    learnt = learn_on_sample(read, keys, rows, SAMPLE_ROWS, learn, _SPREADS)
     return Preparation({row["name"]: Spread(**{key: row[key] for key in Spread.__annotations__}) for row in learnt})
 
 
-_SPREADS = "name string, fill double, nulls_like string, low double, high double, mean double, scale double"
+_SPREADS = "name string, fill double, is_amount boolean, nulls_like string, low double, high double, mean double, scale double"
 
 
-def spread_of(values: np.ndarray, declared_fill: float | Literal["median"], nulls_like: str | None) -> Spread:
-    """The spread of one feature's values (rows,), nan where null; at least one is known."""
+def spread_of(values: np.ndarray, feature: Feature, nulls_like: str | None) -> Spread:
+    """The spread of a feature's values (rows,), nan where null; at least one is known."""
     known = values[~np.isnan(values)]
     low, median, high = (float(value) for value in np.quantile(known, [LOW_SHARE, 0.5, HIGH_SHARE]))
-    fill = median if declared_fill == "median" else float(declared_fill)
+    fill = median if feature.fill == "median" else float(feature.fill)
     if nulls_like is not None:
         # A fill outside the range of the known values was declared for a reason, and is not clipped.
         low, high = min(low, fill), max(high, fill)
     clipped = np.clip(np.where(np.isnan(values), fill, values), low, high)
-    scale = float(clipped.std())
+    values = np.sign(clipped) * np.log1p(np.abs(clipped)) if feature.is_amount else clipped
+    scale = float(values.std())
     is_constant = scale <= 1e-12 * max(abs(low), abs(high))
-    return Spread(fill, nulls_like, low, high, float(clipped.mean()), 1.0 if is_constant else scale)
+    return Spread(fill, feature.is_amount, nulls_like, low, high, float(values.mean()), 1.0 if is_constant else scale)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,7 +67,7 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     folder = settings.market / "reports"
     folder.mkdir(parents=True, exist_ok=True)
     rows.to_parquet(folder / "predictions.parquet", index=False)
-    found = findings(rows, protocol)
+    found = findings(rows, {**protocol.model_dump(mode="json"), "within_policy_only": settings.training.within_policy_only})
     (folder / "evaluation.json").write_text(json.dumps(found, indent=1))
     print(json.dumps(found, indent=1))
 
@@ -110,9 +111,6 @@ def out_of_time(silver: Mapping[str, DataFrame], source: Source, settings: Setti
     require_no_leak(leak_measures(later, silver, source, settings, as_of_date), "the rows to test")
     in_time = F.col("as_of_date").between(F.lit(first), F.lit(last))
     test = later.where(in_time).join(known, on=list(KEYS), how="left_anti")
-    if protocol.within_policy:
-        policy = silver["loan"].groupBy("loan_id").agg(F.max_by("within_policy", "known_from").alias("within_policy"))
-        test = test.join(policy, on="loan_id", how="inner").where("within_policy")
     yield Split(f"trained on {protocol.trained_on}, tested on {first} to {last}", known, test)
 
 
@@ -142,11 +140,11 @@ def predictions(split: Split, settings: Settings, of: Origin, single_features: S
     return scored[[*KEYS, "is_default", "risk_group"]].assign(split=split.name, **columns)
 
 
-def findings(rows: pd.DataFrame, protocol: CrossValidation | OutOfTime) -> dict[str, object]:
-    """The figures of one data set, as evaluation.json has them."""
+def findings(rows: pd.DataFrame, protocol: Mapping[str, Any]) -> dict[str, object]:
+    """The figures of one data set, as evaluation.json has them; protocol: how it was tested, as JSON has it."""
     is_default = rows["is_default"].to_numpy(dtype=float)
     final = np.ones(len(rows))
-    rankings = (*SUB_MODELS, *protocol.single_features)
+    rankings = (*SUB_MODELS, *protocol["single_features"])
     columns = {name: rows[name].to_numpy(dtype=float) for name in ("ensemble", *rankings, *PEERS)}
     of_ensemble = score_metrics(columns["ensemble"], is_default, final)
     differences = {
@@ -156,9 +154,9 @@ def findings(rows: pd.DataFrame, protocol: CrossValidation | OutOfTime) -> dict[
         **of_ensemble,
         "auc_interval": auc_interval(columns["ensemble"], is_default),
         "sub_models": {name: {"auc": auc(columns[name], is_default, final)} for name in SUB_MODELS},
-        "single_features": {name: {"auc": auc(columns[name], is_default, final)} for name in protocol.single_features},
+        "single_features": {name: {"auc": auc(columns[name], is_default, final)} for name in protocol["single_features"]},
         "peers": {name: score_metrics(columns[name], is_default, final) for name in PEERS},
         "delong_p": {name: found.p for name, found in differences.items()},
         "auc_difference": {name: [found.low, found.difference, found.high] for name, found in differences.items()},
-        "protocol": protocol.model_dump(mode="json"),
+        "protocol": protocol,
     }

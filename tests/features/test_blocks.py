@@ -38,7 +38,7 @@ LOANS = [
     {"loan_id": "l2", "amount": 500, "term_months": 6, "listed_on": "2023-01-01", "originated_on": "2023-01-10",
      "status": "paid", "closed_on": "2023-10-31", "known_from": "2023-10-31"},
     # The listing that the row is about.
-    {"loan_id": "l3", "amount": 9600, "term_months": 24, "interest_rate": 0.15, "status": "listed",
+    {"loan_id": "l3", "amount": 9600, "term_months": 24, "interest_rate": 0.15, "purpose": "business", "status": "listed",
      "listed_on": "2024-06-30", "known_from": "2024-06-30"},
 ]
 
@@ -134,7 +134,7 @@ def test_demographic_of_a_company_with_little_known(found):
 
 REPORTS = [
     {"reported_on": "2024-01-31", "score_low": 690, "score_high": 694, "debt_to_income": 0.25, "delinquencies_24m": 1,
-     "months_since_delinquency": 10, "months_since_public_record": 40, "public_records": 2, "bankruptcies": 1,
+     "months_since_delinquency": 10, "months_since_public_record": 40, "public_records": 2,
      "inquiries_6m": 3, "open_lines": 7, "total_lines": 15, "earliest_line_on": "2004-06-30",
      "revolving_balance": 3000, "revolving_utilisation": 0.3, "past_due_amount": 50, "known_from": "2024-02-01"},
     # An older report that is corrected later is still not the newest one.
@@ -169,7 +169,6 @@ def test_credit_record_as_reported(found):
         "months_since_delinquency": 15,  # 10, and five months since the report's day
         "months_since_public_record": 45,
         "public_records": 2,
-        "bankruptcies": 1,
         "inquiries_6m": 3,
         "open_lines": 7,
         "total_lines": 15,
@@ -186,6 +185,7 @@ def test_credit_record_as_reported(found):
         "loan_amount_to_income": 0.2,  # the listing's 9,600 over 48,000
         "loan_term_months": 24,
         "loan_interest_rate": 0.15,
+        "loan_for_business": 1,
     }
     assert set(expected) == {feature.name for feature in block_features("credit_record")}
     assert_features(found["listing", AS_OF], expected)
@@ -208,6 +208,7 @@ def test_credit_record_counted_where_nothing_is_reported(found):
             "loan_amount_to_income": None,  # no borrower record, no income
             "loan_term_months": 12,  # now the row is about the live loan
             "loan_interest_rate": 0.12,
+            "loan_for_business": None,  # nobody has said what it is for
         },
     )
 

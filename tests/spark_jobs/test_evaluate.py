@@ -73,7 +73,7 @@ def test_scorers_are_held_against_each_other_on_the_same_rows(settings, small_tr
     assert found[scorers].notna().all().all()
     assert found[["ensemble", *PEERS]].apply(lambda column: column.between(0, 1).all()).all()
 
-    protocol = CrossValidation(protocol="cross_validation", single_features=("loan_interest_rate",))
+    protocol = CrossValidation(protocol="cross_validation", single_features=("loan_interest_rate",)).model_dump(mode="json")
     told = evaluate.findings(found, protocol)
     assert {"auc", "ks", "brier", "log_loss", "ece", "peers", "delong_p", "protocol"} <= set(told)
     # Four of 80 features tell of default; 1,200 rows teach some peers little.

@@ -179,50 +179,33 @@ def test_the_nights_of_a_shop(spark, shop):
     # Yesterday's publication, which is to outlive what comes.
     publish_night(settings, make_batch(SECOND))
 
-    # Night three: every row is broken. The gate fails and says so, nothing is pinned, the night can be run again.
-    (data / "people" / "2024-03-03.csv").write_text("nr;town;income;told\n8;Ulm;?;2024-03-03\n9;Ulm;?;2024-03-03\n")
+    # Night three: rows that cannot be read and one that can and is wrong, and loans of somebody whose own file is late. Both
+    # gates fail and say so, nothing is pinned, nothing is published.
+    (data / "people" / "2024-03-03.csv").write_text("nr;town;income;told\n8;Ulm;?;2024-03-03\n9;Ulm;?;2024-03-03\n1;Ulm;777;2024-03-03\n")
+    (data / "loans" / "2024-03-03.csv").write_text(
+        "loan,who,sum,years,rate,asked,state,paid_out\n" + "".join(f"Z{n},z,100000,1,9.9,2024-03-03,open,\n" for n in range(3))
+    )
     open_night(settings, THIRD)
-    for _ in range(2):
-        with pytest.raises(GateFailed, match=r"gate ingest\.borrower failed on 2024-03-03 .*broken_share = 1 .*must be at most 0\.05"):
-            ingest.run(spark, settings, THIRD)
+    with pytest.raises(GateFailed, match=r"gate ingest\.borrower failed on 2024-03-03 .*broken_share = 0\.66") as failed:
+        ingest.run(spark, settings, THIRD)
+    assert "must be at most 0.05" in str(failed.value)
+    assert "gate ingest.loan failed on 2024-03-03" in str(failed.value)
     assert not current_night(settings, THIRD).silver_versions
-    assert lake.read(QUARANTINE).count() == rows["quarantine"] + 2
+    assert lake.read(QUARANTINE).count() == rows["quarantine"] + 2 + 3
     with pytest.raises(PublicationRefused, match=r"ingest\.borrower failed"):
         publish.run(spark, settings, THIRD)
     assert answers(settings, "reader", "SELECT batch_id FROM publication.latest_publication") == [(make_batch(SECOND).batch_id,)]
     assert answers(settings, "reader", "SELECT count(*) FROM publication.latest_borrower_score") == [(3,)]
 
-    # It is delivered again with a row that can be read and is wrong: the gate fails as before.
-    (data / "people" / "2024-03-03.csv").write_text(
-        "nr;town;income;told\n8;Ulm;?;2024-03-03\n9;Ulm;?;2024-03-03\n1;Ulm;777;2024-03-03\n5;Ulm;5;0000-01-01\n"
-    )
-    open_night(settings, THIRD)
-    with pytest.raises(GateFailed, match=r"gate ingest\.borrower failed on 2024-03-03"):
-        ingest.run(spark, settings, THIRD)
-
-    # At last, repaired: the same night, opened anew, goes through, and nothing is left of what the gate has refused.
-    (data / "people" / "2024-03-03.csv").write_text(
-        "nr;town;income;told\n8;Ulm;1;2024-03-03\n9;Ulm;2;2024-03-03\n1;Ulm;42000;2024-03-03\n"
-    )
+    # Repaired and completed: the same night, opened anew, goes through, and nothing is left of what the gates have refused.
+    (data / "people" / "2024-03-03.csv").write_text("nr;town;income;told\n8;Ulm;1;2024-03-03\n9;Ulm;2;2024-03-03\nz;Ulm;3;2024-03-03\n")
     open_night(settings, THIRD)
     ingest.run(spark, settings, THIRD)
     told = {(row.borrower_id, row.main_income) for row in lake.read(BORROWER).where(f"known_from = '{THIRD}'").collect()}
-    assert told == {("8", Decimal(1)), ("9", Decimal(2)), ("1", Decimal(42000))}
-    assert lake.read(BORROWER).where("borrower_id = '5'").count() == 0
-    assert current_night(settings, THIRD).silver_versions
-
-    # Night four: loans of somebody whose own file is late. With the file the same night goes through.
-    (data / "loans" / "2024-03-04.csv").write_text(
-        "loan,who,sum,years,rate,asked,state,paid_out\n" + "".join(f"Z{n},z,100000,1,9.9,2024-03-04,open,\n" for n in range(3))
-    )
-    open_night(settings, FOURTH)
-    with pytest.raises(GateFailed, match=r"gate ingest\.loan failed on 2024-03-04"):
-        ingest.run(spark, settings, FOURTH)
-    (data / "people" / "2024-03-04.csv").write_text("nr;town;income;told\nz;Ulm;1;2024-03-04\n")
-    open_night(settings, FOURTH)
-    ingest.run(spark, settings, FOURTH)
+    assert told == {("8", Decimal(1)), ("9", Decimal(2)), ("z", Decimal(3))}
     assert lake.read(LOAN).where("borrower_id = 'z'").count() == 3
-    assert lake.read(QUARANTINE).where("source_file = 'loans/2024-03-04.csv'").count() == 0
+    assert lake.read(QUARANTINE).where("source_file LIKE '%/2024-03-03.csv'").count() == 0
+    assert current_night(settings, THIRD).silver_versions
 
 
 def test_orders_over_time(spark, shop):
@@ -257,8 +240,7 @@ def test_orders_over_time(spark, shop):
             cursor.execute("UPDATE intake.order_status_change SET changed_at = %s WHERE order_id = %s", (moment, order))
     (data / "orders" / "2024-03-02.csv").write_text(f"{header}o2,i1,2000,EUR,0.05,yesterday\no4,i2,10\n,i2,10,EUR,0.05,\n")
     open_night(settings, SECOND)
-    for _ in range(2):
-        ingest.run(spark, settings, SECOND)
+    ingest.run(spark, settings, SECOND)
 
     def told():
         silver = lake.read(INVESTOR_ORDER).orderBy("order_id", "known_from").collect()
