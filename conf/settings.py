@@ -102,7 +102,7 @@ class Training(_Section):
     max_training_rows: int
     lightgbm: dict[str, int | float | str | bool]
     lightgbm_single_task_rows: int
-    gbt: dict[str, int | float]
+    gbt: dict[str, int | float | str]
     logistic: dict[str, int | float]
     ensemble_epochs: int
     ensemble_seeds: int

@@ -33,8 +33,8 @@ DAY = date(2025, 6, 30)
 
 
 @pytest.fixture
-def small_market(make_empty_market, small_training):
-    """Makes an empty market of 2,000 borrowers in a home of its own, the database emptied.
+def small_market(make_empty_market, small_training, tmp_path):
+    """Makes an empty market of 2,000 borrowers in a home of its own, the database emptied; all read the same landed files.
 
     Its history holds the year of the outcome, the three cohorts, and a few months before them.
     """
@@ -42,13 +42,14 @@ def small_market(make_empty_market, small_training):
     def make(name: str):
         market = make_empty_market(name)
         simulation = market.simulation.model_copy(update={"borrowers": 2_000, "history_months": 18})
-        return market.model_copy(update={"simulation": simulation, "training": small_training})
+        files = tmp_path / "landed"
+        return market.model_copy(update={"simulation": simulation, "training": small_training, "data": files})
 
     return make
 
 
 def train(spark: SparkSession, settings: Settings, day: date) -> None:
-    """What make run does before the first night: files, market indicators, silver, a champion."""
+    """What make run does before the first night: files, if they are not there, market indicators, silver, a champion."""
     simulate.run(spark, settings, day)
     ingest_market_indicators.run(spark, settings, day)
     open_night.run(settings, day, training=True)
