@@ -1,7 +1,7 @@
 # MosaicLoan: `make help` lists the targets.
 #
 # Variables on the command line, each the same as an environment variable (see .env.example):
-#   SOURCE=lendingclub  DATA=folder  MACRO=folder  BORROWERS=20000  AS_OF=2011-06-30  JOB=score  SQL='select …'  BATCH=id  DATASETS='uci_credit_card …'
+#   SOURCE=lendingclub  DATA=folder  MACRO=folder  BORROWERS=20000  AS_OF=2011-06-30  JOB=score  SQL='select …'  BATCH=id  MODEL=version  DATASETS='uci_credit_card …'  FULL=1
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
@@ -70,10 +70,11 @@ psql: ## psql as mosaic_reader on the publication; with SQL='select …' prints 
 	@$(environment) $(JOBS) -m dags.launch.database $(JOBS) -m spark_jobs.database_shell $(if $(value SQL),--sql "$$SQL")
 export SQL
 
-rollback: ## serve an earlier batch again: BATCH=<batch_id>; without it, list them
-	@$(MAKE) preflight NEEDS='postgres'
+rollback: ## serve an earlier batch again: BATCH=<batch_id>; without it, list them; MODEL=previous or <version>: score with an earlier model again
+	@$(MAKE) preflight NEEDS='$(if $(MODEL),,postgres)'
 	@$(MAKE) setup
-	@$(environment) $(JOBS) -m dags.launch.database $(JOBS) -m spark_jobs rollback_publication $(if $(BATCH),--batch '$(BATCH)')
+	@$(environment) $(if $(MODEL),$(JOBS) -m spark_jobs rollback_model --model '$(MODEL)',\
+		$(JOBS) -m dags.launch.database $(JOBS) -m spark_jobs rollback_publication $(if $(BATCH),--batch '$(BATCH)'))
 
 lint: ## ruff over all code
 	@$(MAKE) setup
@@ -88,12 +89,12 @@ bench: ## time and memory of each nightly task at 20,000 and 200,000 borrowers, 
 	@$(MAKE) setup
 	@$(environment) exec $(JOBS) -m dags.launch.bench $(if $(BORROWERS),--borrowers '$(BORROWERS)')
 
-evaluate: ## scores held against outcomes and peers, on one page; DATASETS= picks some, SOURCE= DATA= takes your own
+evaluate: ## scores held against outcomes and peers, on one page; DATASETS= picks some, SOURCE= DATA= takes your own; FULL=1: also without gender and age
 	@$(MAKE) preflight
 	@$(MAKE) setup
 	@$(MAKE) -s .venv/jobs/.peers
 	@$(environment) exec $(JOBS) -m dags.launch.evaluate $(if $(SOURCE),--source '$(SOURCE)') $(if $(DATASETS),--data-sets $(DATASETS)) \
-		$(if $(SOURCE),,$(if $(DATA),--folder '$(DATA)')) $(if $(AS_OF),--as-of-date '$(AS_OF)')
+		$(if $(SOURCE),,$(if $(DATA),--folder '$(DATA)')) $(if $(AS_OF),--as-of-date '$(AS_OF)') $(if $(FULL),--full)
 
 clean: ## stop what runs and remove all state; the environments stay
 	@$(environment) if [ -x $(JOBS) ]; then exec $(JOBS) -m dags.launch.clean $(if $(SOURCE),--source '$(SOURCE)'); else rm -rf var; fi

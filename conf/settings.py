@@ -24,6 +24,8 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
+from conf.features import FEATURES
+
 ROOT = Path(__file__).resolve().parents[1]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -86,6 +88,8 @@ class Training(_Section):
     judged_on: later_months (three successive runs of cohorts), or all_months, for outcomes that take years to show: every
     cohort serves all three. calibration_share and judging_share: of all parties, those that serve calibration and judging
     alone, always the same ones: someone who stays for years, and defaults once, must not stand on two sides.
+    left_out_features: features that enter no model. min_auc to min_defaults: limits of the promotion rules (models.promotion).
+    approval: a person must agree too.
     """
 
     seed: int
@@ -107,10 +111,37 @@ class Training(_Section):
     ensemble_epochs: int
     ensemble_seeds: int
     auc_weight: Fraction
+    left_out_features: list[str]
     min_auc: Fraction
     auc_margin: Fraction
+    max_calibration_error: Fraction
+    max_score_psi: Annotated[float, Field(ge=0)]
     min_defaults: int
     max_feature_auc: Fraction
+    approval: bool
+
+    @field_validator("left_out_features")
+    @classmethod
+    def _are_features(cls, names: list[str]) -> list[str]:
+        unknown = sorted(set(names) - {feature.name for feature in FEATURES})
+        if unknown:
+            raise ValueError(f"no features: {', '.join(unknown)}; conf/features.py has all of them")
+        return names
+
+
+class Fairness(_Section):
+    """The group report of a judged model, and the groups that a promotion rule is about.
+
+    approved_share: of the judged rows, the share with the lowest probabilities, which counts as approved. min_ratio: a group's
+    approval rate over the highest one of its attribute. Groups with fewer than min_rows rows or min_defaults defaults are
+    shown and not judged.
+    """
+
+    approved_share: Fraction
+    attributes: list[Literal["gender", "age_band", "region"]]
+    min_ratio: Fraction
+    min_rows: int
+    min_defaults: int
 
 
 class Drift(_Section):
@@ -224,6 +255,7 @@ class Settings(BaseSettings):
     night: Night
     gates: Gates
     training: Training
+    fairness: Fairness
     drift: Drift
     scores: Scores
     allocation: Allocation

@@ -1,11 +1,16 @@
 """# Credit training
 
-Cohorts up to the as-of date → sub-models, ensemble, calibration, lifetime hazard → challenger → written gates on a
-later cohort → champion, or a challenger with the reason why not.
+Cohorts up to the as-of date → sub-models, ensemble, calibration, lifetime hazard → challenger → written rules on a
+later cohort → champion, or a challenger with the reason why not: the log of `promote_credit` and the version's tags in
+MLflow say which rule, its value and its limit. With the setting `training.approval` a person is asked in between about a
+challenger that passed every rule (about another, `check_challenger` says why not); where nobody answers within six days, the
+run fails and the champion stays.
 
 Weekly, on demand, and when the drift of a night asks for it; a market without a champion needs this DAG before its first
 night. It ingests first, as training reads silver; files that are there already change nothing.
 """
+
+from datetime import timedelta
 
 from airflow.sdk import DAG
 
@@ -13,13 +18,15 @@ from conf.settings import load_settings
 from conf.source import load_source
 from conf.tables import INGEST_RECORDS, LOAN, REPAYMENT, TABLES, TRAINING_SET
 from dags.job_tasks import (
+    APPROVAL_WAIT,
+    approve_credit,
     asset,
     await_files,
     by_clock,
     chain_gated,
-    credit_model,
     dag_defaults,
     gate,
+    promote_credit,
     run_job,
     submit_job,
 )
@@ -27,20 +34,28 @@ from dags.job_tasks import (
 settings = load_settings()
 silver = tuple(TABLES[name] for name in load_source(settings.source).tables)
 
+# A person's answer may take longer than any job.
+patience = {"dagrun_timeout": timedelta(days=1) + APPROVAL_WAIT} if settings.training.approval else {}
+
 with DAG(
     "credit_training",
     schedule=by_clock(settings.night.training_schedule),
     doc_md=__doc__,
     tags=["training", settings.source],
-    **dag_defaults("credit-risk"),
+    **(dag_defaults("credit-risk") | patience),
 ):
     open_night = run_job("open_night", "Writes a run manifest without a model: training needs no champion.", "--training")
     ingest = submit_job("ingest", "Files → bronze → silver; broken rows → quarantine.", (asset(LOAN), asset(REPAYMENT)), "--training")
     train_credit = submit_job(
-        "train_credit", "Trains, judges and registers a challenger; promotes it when it passes.", (asset(TRAINING_SET), credit_model())
+        "train_credit", "Trains, judges and registers a challenger with what each promotion rule says.", (asset(TRAINING_SET),)
+    )
+    # Who is asked sees what the job has told.
+    approval = (
+        (run_job("check_challenger", "Tells version and rules of the challenger to the person who is asked."), approve_credit())
+        if settings.training.approval else ()
     )
 
     gate_silver = gate("gate_silver", "ingest", (*silver, *INGEST_RECORDS), "training")
     gate_training = gate("gate_training", "train_credit", (TRAINING_SET,), "training")
 
-    chain_gated(await_files(), open_night, (ingest, gate_silver), (train_credit, gate_training))
+    chain_gated(await_files(), open_night, (ingest, gate_silver), (train_credit, gate_training), *approval, promote_credit())

@@ -9,6 +9,7 @@ import pendulum
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.providers.standard.operators.python import PythonOperator, ShortCircuitOperator
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import (
@@ -21,7 +22,7 @@ from airflow.sdk import (
     RetryPolicy,
     TriggerRule,
 )
-from airflow.sdk.exceptions import AirflowException, AirflowSensorTimeout
+from airflow.sdk.exceptions import AirflowException, AirflowSensorTimeout, AirflowSkipException
 
 from conf.settings import ROOT, load_settings
 from conf.source import load_source
@@ -35,12 +36,14 @@ from dags.notify import notify_failure
 SPARK_POOL = "spark"
 SPARK_CONNECTION = "mosaic_spark"
 AS_OF_DATE = "{{ as_of_date(params, dag_run) }}"
+# The next weekly training waits behind a question that nobody answers.
+APPROVAL_WAIT = timedelta(days=6)
 
 # Errors that are the same at the next attempt: a person has to look at the data, the mapping or the registry.
 LASTING_ERRORS = (
     "GateFailed", "SourceError", "MappingError", "LandingError", "WrongColumns", "MissingTable", "NoChampion", "NoOpenNight",
     "FutureNight", "BeforeTheMarket", "AnotherMarket", "NoPassword", "WrongSetting", "ModuleNotFoundError", "TooFewDefaults",
-    "TooFewCohorts", "NoCohort", "NoHistory", "TooManyRows", "PublicationRefused",
+    "TooFewCohorts", "NoCohort", "NoHistory", "TooManyRows", "PublicationRefused", "NoChallenger",
 )
 
 
@@ -144,12 +147,17 @@ def submit_job(job: str, doc_md: str, outlets: tuple[Asset, ...] = (), *options:
 
 
 class JobOperator(BashOperator):
-    """Runs a job that needs no JVM; where it fails, the error is what the job said last: its own error's name and words."""
+    """Runs a job that needs no JVM; where it fails, the error is what the job said last: its own error's name and words.
+
+    Exit code 99 is no failure: this task and those behind it are skipped.
+    """
 
     def execute(self, context: Any) -> str:
-        """The job's last line; raises AirflowException with that line."""
+        """The job's last line; raises AirflowException, or AirflowSkipException, with that line."""
         command = ["bash", "-c", self.bash_command]
         result = self.subprocess_hook.run_command(command, env=self.get_env(context), cwd=self.cwd)
+        if result.exit_code in self.skip_on_exit_code:
+            raise AirflowSkipException(result.output)
         if result.exit_code:
             raise AirflowException(f"{result.output} (exit code {result.exit_code})")
         return result.output
@@ -164,6 +172,35 @@ def run_job(job: str, doc_md: str, *options: str, outlets: tuple[Asset, ...] = (
         cwd=str(ROOT),
         outlets=list(outlets),
         **arguments,
+    )
+
+
+def approve_credit() -> ApprovalOperator:
+    """The task that asks a person about what ``check_challenger`` has told: no answer in time fails it, no skips what follows."""
+    told = "macros.json.loads(ti.xcom_pull(task_ids='check_challenger'))"
+    return ApprovalOperator(
+        task_id="approve_credit",
+        doc_md="Asks a person whether the challenger may become champion (in the UI: *Required Actions*). Rejected, it stays a challenger.",
+        subject=f"May version {{{{ {told}['version'] }}}} of {load_settings().model_name} become champion?",
+        body=f"{{{{ {told}['rules'] }}}}\n\nThe model's document lies in MLflow, as model_document.html of the version's run.",
+        response_timeout=APPROVAL_WAIT,
+        execution_timeout=None,
+        retries=0,
+    )
+
+
+def promote_credit() -> JobOperator:
+    """The task that lets the challenger be champion; with approval, the version that was approved, and by whom."""
+    told = ("promote_credit", "Lets the challenger be champion when every rule passes, else says which does not.")
+    if not load_settings().training.approval:
+        return run_job(*told, outlets=(credit_model(),))
+    # By the environment, not in the command: a user's name is text that somebody typed.
+    answered = {
+        "MODEL": "{{ macros.json.loads(ti.xcom_pull(task_ids='check_challenger'))['version'] }}",
+        "APPROVED_BY": "{{ ti.xcom_pull(task_ids='approve_credit')['responded_by_user']['name'] }}",
+    }
+    return run_job(
+        *told, "--model", '"$MODEL"', "--approved-by", '"$APPROVED_BY"', outlets=(credit_model(),), env=answered, append_env=True
     )
 
 

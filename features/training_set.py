@@ -14,7 +14,7 @@ from conf.source import Source
 from conf.tables import TRAINING_SET
 from features.blocks import with_features
 from features.labels import build_incidence, with_live_obligation, with_outcome, with_watched_share
-from features.point_in_time import SPINE_KEY, narrowed, with_known_until
+from features.point_in_time import SPINE_KEY, narrowed, with_known_until, with_row_as_known
 from features.population import (
     build_applications,
     build_candidates,
@@ -139,3 +139,9 @@ def build_training_set(
     sampled = with_sampled_groups(labelled.persist(), training.max_training_rows, training.seed)
     features = with_features(sampled, narrowed(known, first_day, months[-1]), source.account_month_lag_days)
     return features.where(~is_too_thin()).select(*TRAINING_SET.columns)
+
+
+def with_region(rows: DataFrame, borrower: DataFrame) -> DataFrame:
+    """Adds region, as the borrower's record told on each row's own day; null where it did not. No model learns from it."""
+    history = with_known_until(borrower.select("borrower_id", "known_from", "region"), "borrower_id")
+    return with_row_as_known(rows, history, "record").withColumn("region", F.col("record.region")).drop("record")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -61,7 +62,7 @@ from models.sub_models import (
 )
 
 FORMAT = 3
-HAZARD_FILE, REFERENCE_FILE = "hazard.json", "reference.json"
+DESCRIPTION_FILE, HAZARD_FILE, REFERENCE_FILE = "credit_model.json", "hazard.json", "reference.json"
 NATIVE: dict[SubModelName, type] = {
     "timeseries": LightGBMModel, "behavior": GBTClassificationModel, "record": LogisticRegressionModel,
 }
@@ -205,7 +206,7 @@ class CreditModel:
             },
             "calibrator": self.scorer.calibrator.to_json(),
         }
-        (folder / "credit_model.json").write_text(json.dumps(parts, indent=1))
+        (folder / DESCRIPTION_FILE).write_text(json.dumps(parts, indent=1))
 
     @classmethod
     def load(cls, spark: SparkSession, folder: Path, staging: str | None = None) -> CreditModel:
@@ -213,9 +214,7 @@ class CreditModel:
 
         Raises ValueError for a folder of another format and FileNotFoundError where a part is missing.
         """
-        parts = json.loads((folder / "credit_model.json").read_text())
-        if parts["format"] != FORMAT:
-            raise ValueError(f"{folder}: credit model of format {parts['format']}, this code reads {FORMAT}: train again")
+        parts = read_description(folder)
         sub_models = tuple(
             SubModel(
                 stored["name"], tuple(stored["features"]), stored["base_log_odds"],
@@ -237,6 +236,17 @@ class CreditModel:
             sub_models, scorer, Hazard.from_json((folder / HAZARD_FILE).read_text()),
             {name: Bins.from_json(stored) for name, stored in reference.items()},
         )
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """What a saved model says of its parts.
+
+    Raises ValueError for a folder of another format.
+    """
+    parts = json.loads((folder / DESCRIPTION_FILE).read_text())
+    if parts["format"] != FORMAT:
+        raise ValueError(f"{folder}: credit model of format {parts['format']}, this code reads {FORMAT}: train again")
+    return parts
 
 
 def score_points(prob_default: Column, scores: Scores) -> Column:
@@ -316,8 +326,8 @@ def fit_credit_model(
 
     Both frames have the columns of TRAINING_SET. The ensemble learns from out-of-fold outputs only; the sub-models that
     serve are fitted again on all training rows. Calibration is on the calibration cohort where it has min_defaults
-    defaults, else on out-of-fold outputs. Raises TooFewDefaults where the training rows have fewer than min_defaults,
-    and LeakFound where a party stands in two folds.
+    defaults, else on out-of-fold outputs. left_out_features enter nothing: what is not prepared is not known. Raises
+    TooFewDefaults where the training rows have fewer than min_defaults, and LeakFound where a party stands in two folds.
     """
     counted = with_label_weight(training_rows)
     totals = counted.agg(F.count("*").alias("rows"), F.count_if("is_default").alias("defaults")).first()
@@ -327,7 +337,8 @@ def fit_credit_model(
             f"the training cohorts of {origin.source} hold {defaults} defaults among {rows} rows, training.min_defaults "
             f"is {training.min_defaults}: nothing was trained; more training_cohorts or a later date give more outcomes"
         )
-    preparation = fit_preparation(counted, FEATURES, KEYS, rows)
+    used = [feature for feature in FEATURES if feature.name not in training.left_out_features]
+    preparation = fit_preparation(counted, used, KEYS, rows)
     folded = counted.withColumn("fold", fold(training.folds, training.seed))
     shared, example = shared_ids(folded.withColumn("side", F.col("fold")))
     if shared:
@@ -356,7 +367,7 @@ def fit_credit_model(
     )
     held_out = ensemble.held_out_log_odds(ensemble_rows, training.folds)
     by_fold = fit_calibrator(held_out, ensemble_rows.is_default, ensemble_rows.watched, "out_of_fold")
-    names = tuple(feature.name for feature in FEATURES)
+    names = tuple(feature.name for feature in used)
     model = CreditModel(
         origin, names, preparation, sub_models, Scorer(risk_groups, ensemble, by_fold), hazard, learn_bins(counted, names, KEYS, rows)
     )

@@ -14,6 +14,8 @@ from jinja2 import Environment
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from conf.settings import Fairness
+from models.fairness import section
 from models.model_plots import calibration_plot, roc_plot
 
 # Drawn in this order, the last one strongest.
@@ -21,7 +23,7 @@ WORDS = {
     "logistic": "peer: logistic regression", "scorecard": "peer: OptBinning scorecard",
     "lightgbm": "peer: LightGBM, all features", "catboost": "peer: CatBoost, all features",
     "timeseries": "sub-model: time series", "behavior": "sub-model: behaviour", "record": "sub-model: credit record",
-    "ensemble": "ensemble (published)",
+    "without_gender_and_age": "ensemble without gender and age", "ensemble": "ensemble (published)",
 }
 
 
@@ -37,7 +39,7 @@ def svg(figure: Figure) -> Markup:
 def plots(rows: pd.DataFrame) -> list[Markup]:
     """ROC curves of all scorers and the calibration of the ensemble, from a data set's predictions."""
     is_default, final = rows["is_default"].to_numpy(dtype=float), np.ones(len(rows))
-    scores = {name: rows[name].to_numpy(dtype=float) for name in WORDS}
+    scores = {name: rows[name].to_numpy(dtype=float) for name in WORDS if name in rows}
     return [svg(roc_plot(scores, is_default, final, "ROC")), svg(calibration_plot(scores["ensemble"], is_default, final, "Calibration"))]
 
 
@@ -60,6 +62,7 @@ def page(data_sets: Mapping[str, tuple[str, Mapping[str, Any], pd.DataFrame]], c
         {
             "name": name, "title": title, "found": found, "protocol": protocol_in_words(found["protocol"]),
             "scorers": _scorers(found), "plots": plots(rows), **_best(found),
+            "fairness": section(pd.DataFrame(found["fairness"]["groups"]), Fairness(**found["fairness"]["limits"])),
         }
         for name, (title, found, rows) in data_sets.items()
     ]
@@ -71,7 +74,7 @@ def page(data_sets: Mapping[str, tuple[str, Mapping[str, Any], pd.DataFrame]], c
 def _scorers(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row per scorer, the ensemble first; what a scorer has no figure for is null."""
     own = {name: found[name] for name in ("auc", "ks", "brier", "log_loss", "ece")}
-    rows = {"ensemble": own, **found["sub_models"], **found["peers"], **found["single_features"]}
+    rows = {"ensemble": own, **found["left_out"], **found["sub_models"], **found["peers"], **found["single_features"]}
     return [
         {"name": name, **{key: rows[name].get(key) for key in own}, "difference": found["auc_difference"].get(name), "p": found["delong_p"].get(name)}
         for name in rows
@@ -114,6 +117,8 @@ Peers learn from the same rows, folds, features and weights. ECE: expected calib
 <td class="n">{% if row.p is not none %}{{ "{:.2g}".format(row.p) }}{% endif %}</td></tr>
 {% endfor %}</table>
 <div class="plots">{% for plot in one.plots %}{{ plot }}{% endfor %}</div>
+<h3>Groups</h3>
+{{ one.fairness }}
 {% endfor %}
 </body></html>
 """

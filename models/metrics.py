@@ -10,11 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm, rankdata
+from scipy.stats import norm
 
 CALIBRATION_BINS = 10
-# Standard errors to either end of a 95% interval.
-ERRORS_95 = 1.96
+# An exact score's calibration error is larger by chance in one of a hundred draws. Not in one of twenty: a calibrator that was
+# fitted on as few rows is off by chance too, which is not in the draws.
+CHANCE_QUANTILE, CHANCE_DRAWS, CHANCE_SEED = 0.99, 500, 20261125
+# Standard errors to either end of a 95% interval, and to the end of a one-sided one.
+ERRORS_95, _ERRORS_ONE_SIDED_95 = 1.96, 1.645
 
 
 def label_weight(is_default: np.ndarray, watched: np.ndarray) -> np.ndarray:
@@ -42,46 +45,66 @@ def auc(score: np.ndarray, is_default: np.ndarray, watched: np.ndarray) -> float
     return float(np.trapezoid(true_rate, false_rate))
 
 
-def delong(scores: np.ndarray, is_default: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def delong(scores: np.ndarray, is_default: np.ndarray, watched: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """AUCs of several scores of the same rows and their covariance, of shape (scores,) and (scores, scores).
 
-    scores has shape (scores, rows); outcomes are final. Source: DeLong, DeLong and Clarke-Pearson 1988, by the midranks
-    of Sun and Xu 2014. nan with fewer than two rows of a class.
+    scores has shape (scores, rows). Rows count by ``label_weight``; without watched outcomes are final. The rows are the
+    draws, not their weights: a row of weight 2 moves the AUC as two rows do and the variance by twice its distance from the
+    mean, as one. Source: DeLong, DeLong and Clarke-Pearson 1988, with the sums over sorted scores that Sun and Xu 2014
+    count. nan with fewer than two rows of a class.
     """
-    bad, good = scores[:, is_default > 0.5], scores[:, is_default <= 0.5]
-    ranks = rankdata(np.hstack([bad, good]), axis=1)
+    is_bad = is_default > 0.5
+    weight = np.ones((~is_bad).sum()) if watched is None else watched[~is_bad]
+    bads, total = is_bad.sum(), weight.sum()
     with np.errstate(invalid="ignore", divide="ignore"):
         # For each default the share of the others below it, for each of the others the share of defaults above it.
-        above = (ranks[:, : bad.shape[1]] - rankdata(bad, axis=1)) / good.shape[1]
-        below = 1 - (ranks[:, bad.shape[1] :] - rankdata(good, axis=1)) / bad.shape[1]
-        covariance = np.cov(above) / bad.shape[1] + np.cov(below) / good.shape[1]
-    return above.mean(axis=1), np.atleast_2d(covariance)
+        above = np.stack([_sum_below(score[is_bad], score[~is_bad], weight) for score in scores]) / total
+        below = 1 - np.stack([_sum_below(score[~is_bad], score[is_bad], np.ones(bads)) for score in scores]) / bads
+        areas = above.mean(axis=1)
+        # The weighted mean's linearisation: what each of the others adds to it, times as many rows as there are.
+        distances = (below - areas[:, None]) * weight / weight.mean()
+        covariance = np.cov(above) / bads + np.cov(distances) / len(weight)
+    return areas, np.atleast_2d(covariance)
 
 
-def auc_interval(score: np.ndarray, is_default: np.ndarray) -> tuple[float, float]:
+def _sum_below(score: np.ndarray, others: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """For each score the weight of the others below it, of its equals half."""
+    order = np.argsort(others, kind="stable")
+    sums = np.append(0.0, weight[order].cumsum())
+    return (sums[np.searchsorted(others[order], score, "left")] + sums[np.searchsorted(others[order], score, "right")]) / 2
+
+
+def auc_interval(score: np.ndarray, is_default: np.ndarray, watched: np.ndarray | None = None) -> tuple[float, float]:
     """The 95% interval of an AUC, by DeLong's variance."""
-    (area,), covariance = delong(score[None, :], is_default)
+    (area,), covariance = delong(score[None, :], is_default, watched)
     reach = ERRORS_95 * np.sqrt(covariance[0, 0])
     return float(area - reach), float(area + reach)
 
 
 @dataclass(frozen=True)
 class AucDifference:
-    """One score's AUC less another's on the same rows: low and high end a 95% interval, p is two-sided."""
+    """One score's AUC less another's on the same rows: low and high end a 95% interval, p is two-sided.
+
+    at_least: the lower end of the one-sided 95% interval.
+    """
 
     difference: float
     low: float
     high: float
     p: float
+    at_least: float
 
 
-def auc_difference(score: np.ndarray, other: np.ndarray, is_default: np.ndarray) -> AucDifference:
+def auc_difference(
+    score: np.ndarray, other: np.ndarray, is_default: np.ndarray, watched: np.ndarray | None = None
+) -> AucDifference:
     """How two scores of the same rows differ in AUC, by DeLong's paired test; p is 1 for scores that rank alike."""
-    (of_score, of_other), covariance = delong(np.stack([score, other]), is_default)
+    (of_score, of_other), covariance = delong(np.stack([score, other]), is_default, watched)
     difference = float(of_score - of_other)
     error = float(np.sqrt(max(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1], 0.0)))
     p = 2 * float(norm.sf(abs(difference) / error)) if error > 0 else float(difference == 0)
-    return AucDifference(difference, difference - ERRORS_95 * error, difference + ERRORS_95 * error, p)
+    reach = ERRORS_95 * error
+    return AucDifference(difference, difference - reach, difference + reach, p, difference - _ERRORS_ONE_SIDED_95 * error)
 
 
 def kolmogorov_smirnov(score: np.ndarray, is_default: np.ndarray, watched: np.ndarray) -> float:
@@ -97,10 +120,7 @@ def calibration_table(
 
     The default rate is defaults over the rows' shares. Bins have about equal shares; equal probabilities share a bin.
     """
-    _, tie = np.unique(prob, return_inverse=True)
-    of_tie = np.bincount(tie, watched)
-    middle = of_tie.cumsum() - of_tie / 2
-    place = np.minimum((middle / watched.sum() * bins).astype(int), bins - 1)[tie]
+    place = _places(prob, watched, bins)
     total = np.bincount(place, watched, bins)
     predicted = np.bincount(place, watched * prob, bins)
     observed = np.bincount(place, is_default, bins)
@@ -108,10 +128,32 @@ def calibration_table(
     return np.column_stack([predicted[used] / total[used], observed[used] / total[used], total[used]])
 
 
+def _places(prob: np.ndarray, watched: np.ndarray, bins: int) -> np.ndarray:
+    """The bin of each row."""
+    _, tie = np.unique(prob, return_inverse=True)
+    of_tie = np.bincount(tie, watched)
+    middle = of_tie.cumsum() - of_tie / 2
+    return np.minimum((middle / watched.sum() * bins).astype(int), bins - 1)[tie]
+
+
 def expected_calibration_error(prob: np.ndarray, is_default: np.ndarray, watched: np.ndarray) -> float:
     """Mean distance between probability and default rate over ten bins (Naeini et al. 2015), by share watched."""
     predicted, observed, total = calibration_table(prob, is_default, watched).T
     return float(np.average(np.abs(predicted - observed), weights=total))
+
+
+def calibration_error_by_chance(prob: np.ndarray, watched: np.ndarray) -> float:
+    """The ``expected_calibration_error`` that these probabilities, were they exact, would stay below in 99 of 100 draws.
+
+    Drawn are the outcomes, each row's by itself, with the seed fixed. Source: consistency resampling, Bröcker and Smith 2007,
+    for this error Vaicenavicius et al. 2019.
+    """
+    draw, seen = np.random.default_rng(CHANCE_SEED), watched * prob
+    place = _places(prob, watched, CALIBRATION_BINS)
+    expected = np.bincount(place, seen, CALIBRATION_BINS)
+    drawn = (np.bincount(place, draw.random(len(prob)) < seen, CALIBRATION_BINS) for _ in range(CHANCE_DRAWS))
+    errors = [np.abs(observed - expected).sum() / watched.sum() for observed in drawn]
+    return float(np.quantile(errors, CHANCE_QUANTILE))
 
 
 def score_metrics(prob: np.ndarray, is_default: np.ndarray, watched: np.ndarray) -> dict[str, float]:

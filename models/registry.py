@@ -8,14 +8,16 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
-from datetime import date
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from conf.settings import ROOT, Settings
 
-# A lender's figures stay with the lender; and git is not asked, since the code's digest stands in the model.
+# A lender's figures stay with the lender; and git is not asked, since the code's digest stands in the model. MLflow looks when it
+# is first imported: the jobs import it here only.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
@@ -35,10 +37,31 @@ if TYPE_CHECKING:
 CHAMPION, CHALLENGER = "champion", "challenger"
 # What a version needs to be loaded elsewhere, logged with the versions that trained it.
 REQUIREMENTS = ("pyspark", "lightgbm", "numpy", "pandas", "pyarrow", "scipy", "h5py", "pydantic-settings", "pyyaml")
+# The tag <_CHAMPION_SINCE><time> of a version says how it became champion then.
+_CHAMPION_SINCE = "champion_since."
 
 
 class NoChampion(LookupError):
     """No model of this market is in use."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version and its tags: among them trained_on, the decision, and when and how it became champion."""
+
+    number: str
+    tags: Mapping[str, str]
+
+    @property
+    def champion_since(self) -> str | None:
+        """When it last became champion, in ISO; None for never."""
+        return max((name.removeprefix(_CHAMPION_SINCE) for name in self.tags if name.startswith(_CHAMPION_SINCE)), default=None)
+
+    def __str__(self) -> str:
+        """Number, training date, decision, and when and how it last became champion."""
+        since = self.champion_since
+        served = f"champion since {since} by {self.tags[_CHAMPION_SINCE + since]}" if since else "never champion"
+        return f"version {self.number}, trained on {self.tags.get('trained_on')}, rules {self.tags.get('promotion')}, {served}"
 
 
 def _own_store(settings: Settings) -> Path | None:
@@ -71,10 +94,30 @@ def champion_version(settings: Settings) -> str:
     """
     version = find_version(settings, CHAMPION)
     if version is None:
-        raise NoChampion(
-            f"no champion model for market {settings.source}: run the DAG credit_training (make run trains first)"
-        )
+        raise NoChampion(f"no champion model for market {settings.source}: {_what_to_do(settings)}")
     return version
+
+
+def _what_to_do(settings: Settings) -> str:
+    """Where there is no champion: why the last model did not become it, and what makes one."""
+    challenger = find_version(settings, CHALLENGER)
+    last = next((one for one in versions(settings) if one.number == challenger), None)
+    if last is None or last.tags.get("promotion") != "failed":
+        return "run the DAG credit_training (make run trains first)"
+    return (
+        f"version {last.number}, trained on {last.tags.get('trained_on')}, was turned away: {last.tags['promotion_reason']}. Give it more "
+        "to learn from (more borrowers, a later as-of date, training.training_cohorts), or set another limit in conf/mosaic.yaml, "
+        "having read the model_document.html of that version in MLflow; then run credit_training"
+    )
+
+
+def versions(settings: Settings) -> list[Version]:
+    """All registered versions, the newest first."""
+    store = _own_store(settings)
+    if store is not None and not store.exists():
+        return []
+    found = _client(settings).search_model_versions(f"name = '{settings.model_name}'")
+    return [Version(str(one.version), one.tags) for one in sorted(found, key=lambda one: -int(one.version))]
 
 
 def trained_on(settings: Settings, version: str) -> date:
@@ -94,6 +137,14 @@ def drop_alias(settings: Settings, alias: str) -> None:
     _client(settings).delete_registered_model_alias(settings.model_name, alias)
 
 
+def make_champion(settings: Settings, version: str, how: str) -> None:
+    """Let this version be champion, and challenger no longer; when and how stands in a tag of the version."""
+    tag_version(settings, version, {f"{_CHAMPION_SINCE}{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}": how})
+    set_alias(settings, CHAMPION, version)
+    if find_version(settings, CHALLENGER) == version:
+        drop_alias(settings, CHALLENGER)
+
+
 def tag_version(settings: Settings, version: str, tags: Mapping[str, str]) -> None:
     """Write tags on a version and on the run that made it."""
     client = _client(settings)
@@ -101,6 +152,14 @@ def tag_version(settings: Settings, version: str, tags: Mapping[str, str]) -> No
     for key, value in tags.items():
         client.set_model_version_tag(settings.model_name, version, key, value)
         client.set_tag(run_id, key, value)
+
+
+def log_texts(settings: Settings, version: str, texts: Mapping[str, str]) -> None:
+    """Log texts, by file name, with the run that made a version."""
+    client = _client(settings)
+    run_id = client.get_model_version(settings.model_name, version).run_id
+    for name, text in texts.items():
+        client.log_text(run_id, text, name)
 
 
 def staging(settings: Settings) -> str | None:
@@ -165,6 +224,13 @@ def _parts(settings: Settings, version: str) -> Path:
     mlflow.set_registry_uri(settings.tracking_uri)
     folder = mlflow.artifacts.download_artifacts(f"models:/{settings.model_name}/{version}")
     return Path(folder) / "artifacts" / "credit_model"
+
+
+def refuse_other_format(settings: Settings, version: str) -> None:
+    """Raise what ``load_model`` would, ValueError or FileNotFoundError, for a version of a format that this code cannot read."""
+    from models.credit_model import read_description
+
+    read_description(_parts(settings, version))
 
 
 def load_model(spark: SparkSession, settings: Settings, version: str) -> CreditModel:

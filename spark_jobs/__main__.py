@@ -15,7 +15,9 @@ SPARK_JOBS = (
     "simulate", "ingest", "ingest_market_indicators", "build_features", "score", "allocate", "publish", "train_credit", "evaluate",
     "time_reasons",
 )
-PLAIN_JOBS = ("check_champion", "open_night", "rollback_publication", "summary")
+PLAIN_JOBS = (
+    "check_challenger", "check_champion", "open_night", "promote_credit", "rollback_model", "rollback_publication", "summary",
+)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -24,15 +26,23 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("job", choices=[*SPARK_JOBS, *PLAIN_JOBS])
     parser.add_argument("--as-of-date", type=date.fromisoformat, help="the day whose knowledge the job may use")
     parser.add_argument("--batch", help="rollback_publication: the batch to go back to; without it the job lists them")
+    parser.add_argument("--model", help="rollback_model: the version to go back to, or previous; promote_credit: this version only")
+    parser.add_argument("--approved-by", help="promote_credit: who approves, where training.approval asks for it")
     parser.add_argument(
         "--training", action="store_true", help="open_night, ingest: for training, which needs no champion"
     )
+    parser.add_argument("--full", action="store_true", help="evaluate: also without gender and age, which trains twice")
     options = parser.parse_args(arguments)
-    if options.job != "rollback_publication" and not options.as_of_date:
+    if not options.job.startswith("rollback_") and not options.as_of_date:
         parser.error(f"{options.job} needs --as-of-date")
 
     settings = load_settings()
     more = {"training": options.training} if options.job in ("open_night", "ingest") else {}
+    if options.job == "evaluate":
+        more = {"full": options.full}
+    if options.job == "promote_credit":
+        # Empty where Airflow has nothing to tell.
+        more = {"version": options.model or None, "approved_by": options.approved_by or None}
     if options.job == "rollback_publication":
         from spark_jobs.publication import PublicationRefused
 
@@ -40,6 +50,13 @@ def main(arguments: list[str] | None = None) -> None:
             _module(options.job).run(settings, options.batch)
         except PublicationRefused as refused:
             raise SystemExit(f"rollback_publication: {refused}") from None
+    elif options.job == "rollback_model":
+        from spark_jobs.rollback_model import PREVIOUS, NoWayBack
+
+        try:
+            _module(options.job).run(settings, options.model or PREVIOUS)
+        except NoWayBack as nothing:
+            raise SystemExit(f"rollback_model: {nothing}") from None
     elif options.job in PLAIN_JOBS:
         _module(options.job).run(settings, options.as_of_date, **more)
     else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
@@ -19,10 +19,11 @@ from pyspark.sql import functions as F
 from sklearn.model_selection import StratifiedGroupKFold
 
 from conf.features import FEATURES
-from conf.settings import Settings
+from conf.settings import Fairness, Settings
 from conf.source import CrossValidation, OutOfTime, Source, load_source
-from features.training_set import build_training_set, month_end
+from features.training_set import build_training_set, month_end, with_region
 from models.credit_model import Origin, fit_credit_model
+from models.fairness import ATTRIBUTES, GENDER_AND_AGE, build_attributes, fairness_table
 from models.hazard import Curves, Hazard
 from models.metrics import auc, auc_difference, auc_interval, label_weight, score_metrics
 from models.peers import PEERS, known_features
@@ -37,6 +38,7 @@ from spark_jobs.silver import read_silver
 _NO_LIFETIME = Hazard(Curves(np.zeros(1), np.zeros(1)), {})
 MAX_ROWS = 500_000
 """Peers learn on one machine: more rows of a data set are an error."""
+WITHOUT = "without_gender_and_age"
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,11 @@ class Split:
     test: DataFrame
 
 
-def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
+def run(spark: SparkSession, settings: Settings, as_of_date: date, full: bool = False) -> None:
     """Write ``reports/evaluation.json`` and ``reports/predictions.parquet`` of this market.
 
-    as_of_date: the last day whose knowledge tells outcomes. Raises NoOpenNight before its training night is opened.
+    as_of_date: the last day whose knowledge tells outcomes. full: train a second time, without gender and age.
+    Raises NoOpenNight before its training night is opened.
     """
     lake, source = Lake(spark, settings), load_source(settings.source)
     night = current_night(settings, as_of_date, training=True)
@@ -62,12 +65,14 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     tested = []
     for split in splits(silver, source, settings, as_of_date):
         print(f"{settings.source}: {split.name}", flush=True)
-        tested.append(predictions(split, settings, of, protocol.single_features))
+        split = replace(split, test=with_region(split.test, silver["borrower"]))
+        tested.append(predictions(split, settings, of, protocol.single_features, full))
     rows = pd.concat(tested, ignore_index=True)
     folder = settings.market / "reports"
     folder.mkdir(parents=True, exist_ok=True)
     rows.to_parquet(folder / "predictions.parquet", index=False)
-    found = findings(rows, {**protocol.model_dump(mode="json"), "within_policy_only": settings.training.within_policy_only})
+    how = {**protocol.model_dump(mode="json"), "within_policy_only": settings.training.within_policy_only}
+    found = findings(rows, how, settings.fairness)
     (folder / "evaluation.json").write_text(json.dumps(found, indent=1))
     print(json.dumps(found, indent=1))
 
@@ -114,18 +119,21 @@ def out_of_time(silver: Mapping[str, DataFrame], source: Source, settings: Setti
     yield Split(f"trained on {protocol.trained_on}, tested on {first} to {last}", known, test)
 
 
-def predictions(split: Split, settings: Settings, of: Origin, single_features: Sequence[str]) -> pd.DataFrame:
-    """One row per tested row: keys, split, is_default, and a column per scorer: probabilities, for sub-models log-odds,
-    for a single feature its value, unknown ones as 0.
+def predictions(
+    split: Split, settings: Settings, of: Origin, single_features: Sequence[str], full: bool = False
+) -> pd.DataFrame:
+    """One row per tested row: keys, split, is_default, the attributes of fairness, and a column per scorer: probabilities,
+    for sub-models log-odds, for a single feature its value, unknown ones as 0.
 
-    Raises TooManyRows.
+    split.test has region beside the columns of TRAINING_SET. Raises TooManyRows.
     """
     model, _ = fit_credit_model(split.training, split.training.limit(0), settings.training, of, _NO_LIFETIME)
-    names = [feature.name for feature in FEATURES]
-    scored = (
-        model.score(split.test, settings.scores)
-        .select(*KEYS, "is_default", "prob_default", "risk_group", *(f"{name}_log_odds" for name in SUB_MODELS), *names)
-        .toPandas().sort_values(list(KEYS), ignore_index=True)
+    names = list(model.features)
+    scored = _sorted(
+        model.score(split.test, settings.scores).select(
+            *KEYS, "is_default", "prob_default", "risk_group", "region", *(f"{name}_log_odds" for name in SUB_MODELS),
+            *(feature.name for feature in FEATURES),
+        )
     )
     known = split.training.select(*KEYS, "is_default", "watched_share", *names)
     rows = bounded(known, MAX_ROWS, "training rows (training.max_training_rows)").to_pandas()
@@ -137,25 +145,38 @@ def predictions(split: Split, settings: Settings, of: Origin, single_features: S
     for name, fit in PEERS.items():
         columns[name] = fit(rows[used], is_default, weight, settings.training.seed % 2**31)(scored[used])
     columns |= {name: scored[name].fillna(0.0) for name in single_features}
-    return scored[[*KEYS, "is_default", "risk_group"]].assign(split=split.name, **columns)
+    if full:
+        blind = settings.training.model_copy(update={"left_out_features": [*settings.training.left_out_features, *GENDER_AND_AGE]})
+        without, _ = fit_credit_model(split.training, split.training.limit(0), blind, of, _NO_LIFETIME)
+        columns[WITHOUT] = _sorted(without.score(split.test, settings.scores).select(*KEYS, "prob_default"))["prob_default"]
+    attributes = build_attributes(scored["age_years"], scored["is_female"], scored["region"])
+    return scored[[*KEYS, "is_default", "risk_group"]].join(attributes).assign(split=split.name, **columns)
 
 
-def findings(rows: pd.DataFrame, protocol: Mapping[str, Any]) -> dict[str, object]:
+def _sorted(rows: DataFrame) -> pd.DataFrame:
+    return rows.toPandas().sort_values(list(KEYS), ignore_index=True)
+
+
+def findings(rows: pd.DataFrame, protocol: Mapping[str, Any], fairness: Fairness) -> dict[str, object]:
     """The figures of one data set, as evaluation.json has them; protocol: how it was tested, as JSON has it."""
     is_default = rows["is_default"].to_numpy(dtype=float)
     final = np.ones(len(rows))
-    rankings = (*SUB_MODELS, *protocol["single_features"])
+    left_out = [name for name in (WITHOUT,) if name in rows]
+    rankings = (*SUB_MODELS, *protocol["single_features"], *left_out)
     columns = {name: rows[name].to_numpy(dtype=float) for name in ("ensemble", *rankings, *PEERS)}
     of_ensemble = score_metrics(columns["ensemble"], is_default, final)
     differences = {
         name: auc_difference(columns["ensemble"], columns[name], is_default) for name in (*rankings, *PEERS)
     }
+    groups = fairness_table(columns["ensemble"], is_default, final, rows[list(ATTRIBUTES)], fairness)
     return {
         **of_ensemble,
         "auc_interval": auc_interval(columns["ensemble"], is_default),
         "sub_models": {name: {"auc": auc(columns[name], is_default, final)} for name in SUB_MODELS},
         "single_features": {name: {"auc": auc(columns[name], is_default, final)} for name in protocol["single_features"]},
         "peers": {name: score_metrics(columns[name], is_default, final) for name in PEERS},
+        "left_out": {name: score_metrics(columns[name], is_default, final) for name in left_out},
+        "fairness": {"limits": fairness.model_dump(), "groups": json.loads(groups.to_json(orient="records"))},
         "delong_p": {name: found.p for name, found in differences.items()},
         "auc_difference": {name: [found.low, found.difference, found.high] for name, found in differences.items()},
         "protocol": protocol,

@@ -171,7 +171,7 @@ def prune(session: connection, tables: Sequence[Table], keep: int, wait_seconds:
             INSERT INTO publication.publication_log (product, action, batch_id, who)
             SELECT %(product)s, 'prune', batch_id, %(who)s FROM gone
             """,
-            {"product": PRODUCT, "keep": max(keep, 2), "always": list(always), "who": _who()},
+            {"product": PRODUCT, "keep": max(keep, 2), "always": list(always), "who": who()},
         )
     parents = [table.name for table in tables]
     with session, session.cursor() as cursor:
@@ -407,13 +407,13 @@ def _log(
             (SELECT manifest FROM publication.batch WHERE product = %(product)s AND batch_id = %(batch_id)s), %(detail)s
         """,
         {
-            "product": PRODUCT, "action": action, "batch_id": batch_id, "previous": previous, "who": _who(),
+            "product": PRODUCT, "action": action, "batch_id": batch_id, "previous": previous, "who": who(),
             "detail": Json(dict(detail)),
         },
     )
 
 
-def _who() -> str:
+def who() -> str:
     """Who runs this and where; a container's user may have a number only."""
     try:
         user = getpass.getuser()

@@ -1,4 +1,7 @@
-"""Trains the credit model on past cohorts, judges it on the newest, and lets it be champion or challenger."""
+"""Trains the credit model on past cohorts, judges it on the newest, and registers it as challenger with what the rules say.
+
+Whether it becomes champion is the job promote_credit's to decide.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +9,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
-import numpy as np
-from mlflow.exceptions import MlflowException
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf.settings import Settings, Training
 from conf.source import Source, load_source
-from conf.tables import TRAINING_SET
-from features.training_set import build_training_set, cohort_months, group_share
+from conf.tables import BORROWER, TRAINING_SET
+from features.training_set import build_training_set, cohort_months, group_share, with_region
 from models.credit_model import CreditModel, Origin, TrainingReport, fit_credit_model
 from models.ensemble import MAX_ROWS
+from models.fairness import build_attributes, fairness_table
 from models.hazard import Hazard, build_exposure, fit_hazard
-from models.metrics import auc, score_metrics
+from models.judged import Judged
+from models.model_document import Facts, document
 from models.model_plots import calibration_plot, risk_group_plot, roc_plot
 from models.preparation import hash_share
-from models.promotion import Decision, decide, not_older, promotion_rules
+from models.promotion import NOBODY, Decision, decide, not_older, promotion_rules
 from models.registry import (
     CHALLENGER,
     CHAMPION,
-    drop_alias,
+    MlflowException,
     find_version,
     load_model,
     log_model,
+    log_texts,
     set_alias,
     tag_version,
     trained_on,
@@ -55,33 +59,8 @@ class Cohorts:
     judging: tuple[date, ...]
 
 
-@dataclass(frozen=True)
-class Judged:
-    """Scores on the judging cohort; all arrays have shape (rows,), prob by model output's name."""
-
-    prob: dict[str, np.ndarray]
-    is_default: np.ndarray
-    watched: np.ndarray
-    standing: np.ndarray
-
-    def metrics(self) -> dict[str, float]:
-        """``score_metrics`` of the calibrated probability."""
-        return score_metrics(self.prob["ensemble"], self.is_default, self.watched)
-
-    def auc_by_standing(self) -> dict[str, float]:
-        """The AUC among applicants, who are all that investors are offered, and among performing borrowers.
-
-        Without a standing that has not both outcomes.
-        """
-        found = {
-            standing: auc(*(values[self.standing == standing] for values in (self.prob["ensemble"], self.is_default, self.watched)))
-            for standing in np.unique(self.standing)
-        }
-        return {standing: value for standing, value in found.items() if np.isfinite(value)}
-
-
 def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
-    """Write training_set, register a challenger, and make it champion when every promotion rule passes.
+    """Write training_set and register a challenger, with the verdict of every promotion rule and its model document.
 
     as_of_date is the training date. Raises NoOpenNight before a night is opened, GateFailed where the training set
     breaks its rules or looks ahead, TooFewCohorts, and TooFewDefaults where there is too little to learn from.
@@ -99,16 +78,27 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     training_rows, calibration_rows, judging_rows = part_rows(rows, cohorts, settings.training)
     model, report = fit_credit_model(training_rows, calibration_rows, settings.training, origin, _hazard(lake, source, night))
 
-    judging = judging_rows.persist()
+    judging = with_region(judging_rows, read_silver(lake, night.silver_versions)[BORROWER.name]).persist()
     judged = judge(model, judging, settings)
     champion = find_version(settings, CHAMPION)
-    champion_judged = champion_metrics(spark, settings, champion, judging) if champion else None
-    rules = promotion_rules(judged.metrics(), report.out_of_fold_auc["ensemble"], champion_judged, settings.training)
+    champion_judged = judge_champion(spark, settings, champion, judging) if champion else None
+    against_champion = judged.less(champion_judged) if champion_judged else None
+    score_psi = judged.score_psi(champion_judged) if champion_judged else None
+    groups = fairness_table(judged.prob["ensemble"], judged.is_default, judged.watched, judged.attributes, settings.fairness)
+    rules = promotion_rules(
+        judged.metrics(), report.out_of_fold_auc["ensemble"], against_champion, score_psi, groups, settings.training, settings.fairness
+    )
     if champion:
         rules.append(not_older(as_of_date, trained_on(settings, champion)))
+    decision = decide(rules)
 
     version = _register(spark, settings, model, report, judged, cohorts)
-    announce(settings, version, champion, decide(rules), judged, report)
+    calibration = calibration_rows.agg(F.count("*"), F.count_if("is_default")).first()
+    facts = Facts(
+        settings, source, version, model, report, vars(cohorts), tuple(calibration), judged, champion, against_champion, groups, decision
+    )
+    log_texts(settings, version, {"model_document.html": document(facts), "fairness.json": groups.to_json(orient="records", indent=1)})
+    announce(settings, version, champion, model.origin, decision, judged, report)
 
 
 def label_horizon(source: Source) -> int | None:
@@ -173,7 +163,7 @@ def _hazard(lake: Lake, source: Source, night: Night) -> Hazard:
 
 
 def judge(model: CreditModel, rows: DataFrame, settings: Settings) -> Judged:
-    """Calibrated and sub-models' outputs on at most MAX_ROWS of the rows.
+    """Calibrated and sub-models' outputs on at most MAX_ROWS of the rows, which have region beside the columns of TRAINING_SET.
 
     Raises TooFewCohorts where there are none.
     """
@@ -183,25 +173,29 @@ def judge(model: CreditModel, rows: DataFrame, settings: Settings) -> Judged:
         raise TooFewCohorts("the judging cohorts hold no rows: see training.judging_cohorts, training.judging_share and the table training_set")
     outputs = (
         model.score(rows.where(hash_share(KEYS, count, MAX_ROWS)), settings.scores)
-        .select(*KEYS, *columns, F.col("is_default").cast("double").alias("is_default"), "watched_share", "standing")
+        .select(
+            *KEYS, *columns, F.col("is_default").cast("double").alias("is_default"), "watched_share", "standing",
+            "age_years", "is_female", "region",
+        )
         .toPandas()
-        .sort_values(list(KEYS))
+        .sort_values(list(KEYS), ignore_index=True)
     )
     return Judged(
         {name: outputs[column].to_numpy() for column, name in columns.items()},
         outputs["is_default"].to_numpy(),
         outputs["watched_share"].to_numpy(),
         outputs["standing"].to_numpy(),
+        build_attributes(outputs["age_years"], outputs["is_female"], outputs["region"]),
     )
 
 
-def champion_metrics(spark: SparkSession, settings: Settings, champion: str, rows: DataFrame) -> dict[str, float] | None:
-    """The champion's metrics on the judging rows; null, and said, where this code cannot load it or score with it.
+def judge_champion(spark: SparkSession, settings: Settings, champion: str, rows: DataFrame) -> Judged | None:
+    """The champion judged on the same rows; null, and said, where this code cannot load it or score with it.
 
     The challenger is then judged as a first model is: a champion that no night can use must not keep its place.
     """
     try:
-        return judge(load_model(spark, settings, champion), rows, settings).metrics()
+        return judge(load_model(spark, settings, champion), rows, settings)
     except (ValueError, FileNotFoundError, MlflowException, AnalysisException) as problem:
         print(f"champion version {champion} cannot be judged, so the challenger is judged as a first model: {problem}")
         return None
@@ -223,6 +217,7 @@ def _register(
         run_name=f"{settings.source} {model.origin.trained_on}",
         parameters={
             **settings.training.model_dump(),
+            **{f"fairness_{name}": value for name, value in settings.fairness.model_dump().items()},
             "horizon_months": model.origin.horizon_months,
             **{f"cohorts_{part}": " ".join(map(str, months)) for part, months in vars(cohorts).items()},
         },
@@ -244,17 +239,14 @@ def _register(
 
 
 def announce(
-    settings: Settings, version: str, champion: str | None, decision: Decision, judged: Judged, report: TrainingReport
+    settings: Settings, version: str, champion: str | None, origin: Origin, decision: Decision, judged: Judged, report: TrainingReport
 ) -> None:
-    """Set the aliases, write the decision down as tags, and print it."""
-    tag_version(settings, version, decision.tags())
+    """Write the decision down as tags, let the version be the challenger, and print it."""
+    tag_version(settings, version, decision.tags() | {"trained_on": origin.trained_on, "judged_against": champion or NOBODY})
     set_alias(settings, CHALLENGER, version)
-    if decision.promoted:
-        set_alias(settings, CHAMPION, version)
-        drop_alias(settings, CHALLENGER)
-    place = "is the new champion" if decision.promoted else f"stays a challenger (champion: {champion or 'none'})"
+    said = "passed every rule" if decision.promoted else "failed"
+    print(f"model {settings.model_name} version {version} is the challenger (champion: {champion or NOBODY}), {said}: {decision.reason}")
     metrics = judged.metrics()
-    print(f"model {settings.model_name} version {version} {place}: {decision.reason}")
     print(
         f"judging cohort: AUC {metrics['auc']:.4f}, KS {metrics['ks']:.4f}, Brier {metrics['brier']:.4f}, "
         f"calibration error {metrics['ece']:.4f}; AUC of "

@@ -19,6 +19,7 @@ from spark_jobs import (
     ingest,
     ingest_market_indicators,
     open_night,
+    promote_credit,
     publish,
     score,
     simulate,
@@ -55,6 +56,7 @@ def train(spark: SparkSession, settings: Settings, day: date) -> None:
     open_night.run(settings, day, training=True)
     ingest.run(spark, settings, day, training=True)
     train_credit.run(spark, settings, day)
+    promote_credit.run(settings, day)
     # What a job has persisted goes with its process.
     spark.catalog.clearCache()
 

@@ -103,7 +103,7 @@ def run_night(environment: dict[str, str], train: bool) -> dict[str, Cost]:
     Raises subprocess.CalledProcessError.
     """
     history = [["simulate"], ["open_night", "--training"], ["ingest", "--training"]]
-    for step in [*history, ["train_credit"]] if train else history:
+    for step in [*history, ["train_credit"], ["promote_credit"]] if train else history:
         measure(step, HISTORY_UNTIL, environment)
     measure(["simulate"], MEASURED, environment)
     return {job: measure([job], MEASURED, environment) for job in NIGHT}

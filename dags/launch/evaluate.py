@@ -32,6 +32,7 @@ def main() -> int:
     parser.add_argument("--data-sets", nargs="*", choices=DATA_SETS, default=None, help="some of the shipped ones")
     parser.add_argument("--source", help="a source of your own instead; its files are in MOSAIC_DATA")
     parser.add_argument("--folder", type=Path, default=ROOT.parent / "shared" / "data", help="holds a folder of each shipped data set")
+    parser.add_argument("--full", action="store_true", help="also without gender and age, which trains twice")
     parser.add_argument("--as-of-date", type=date.fromisoformat, help="the last day whose knowledge tells outcomes; by default the source's")
     options = parser.parse_args()
     settings = load_settings()
@@ -44,7 +45,7 @@ def main() -> int:
                 if data is None or not data.is_dir():
                     print(f"{name}: no folder {data}, left out; DATA= names the folder", file=sys.stderr)
                     continue
-                evaluate(settings, name, data, options.as_of_date)
+                evaluate(settings, name, data, options.as_of_date, options.full)
                 evaluated.append(name)
             if not evaluated:
                 return 1
@@ -65,7 +66,7 @@ def _home(settings: Settings) -> Path:
     return settings.home / "evaluation"
 
 
-def evaluate(settings: Settings, name: str, data: Path, as_of_date: date | None) -> None:
+def evaluate(settings: Settings, name: str, data: Path, as_of_date: date | None, full: bool) -> None:
     """Land, map and evaluate one data set, from an empty market.
 
     Raises subprocess.CalledProcessError.
@@ -78,7 +79,7 @@ def evaluate(settings: Settings, name: str, data: Path, as_of_date: date | None)
     shutil.rmtree(_home(settings) / name, ignore_errors=True)
     lend_set_up(settings, _home(settings))
     of_market = environment(settings, name) | {"MOSAIC_DATA": str(data)}
-    for step in (["open_night", "--training"], ["ingest", "--training"], ["evaluate"]):
+    for step in (["open_night", "--training"], ["ingest", "--training"], ["evaluate", *(["--full"] if full else [])]):
         _run(["-m", "dags.launch.database", JOBS_PYTHON, "-m", "spark_jobs", *step, "--as-of-date", day.isoformat()], of_market)
 
 

@@ -17,6 +17,7 @@ from conf.settings import Settings, load_settings
 from conf.source import SourceError, load_source
 from dags.drift import training_run_id
 from dags.landed_files import missing_files
+from dags.launch import airflow_home
 from dags.launch.airflow_api import AirflowApi, TaskState
 from dags.launch.airflow_home import AirflowProblem
 from dags.launch.database import DatabaseProblem, database
@@ -34,7 +35,7 @@ from dags.launch.market import (
 from dags.launch.processes import ProcessDied, Processes, run_job, stopped_by_signals
 
 # What a run shows of each task; the states between are Airflow's own business.
-SHOWN = ("running", "up_for_retry", "up_for_reschedule", "success", "failed")
+SHOWN = ("running", "up_for_retry", "up_for_reschedule", "awaiting_input", "success", "failed")
 LOG_LINES = 30
 
 
@@ -115,11 +116,14 @@ def run_night(settings: Settings, api: AirflowApi, processes: Processes | None, 
         run_dag(api, processes, "market_indicators", as_of_date)
     else:
         say("no MACRO= folder: caps per risk group are static")
+    if settings.training.approval:
+        where = f"{airflow_home.url(settings)}, user {airflow_home.USER}, password {airflow_home.password(settings)}"
+        say(f"a model that is trained waits for a person's approval: {where}")
     if not has_champion(as_of_date):
         say("no champion model yet: training first")
         run_dag(api, processes, "credit_training", as_of_date)
         if not has_champion(as_of_date):
-            raise RunFailed("the model that was trained stays a challenger: the log of credit_training.train_credit says which rule it broke")
+            raise RunFailed("nobody approved the model that was trained: the log of credit_training.approve_credit says more")
     run_dag(api, processes, "nightly_scoring", as_of_date)
     by_drift = training_run_id(as_of_date.isoformat())
     # An Airflow that stays up goes on by itself.

@@ -27,6 +27,7 @@ def test_the_environment_goes_before_the_source_and_that_before_the_defaults(mon
         ("MOSAIC_TRAINING__FOLD", "9", "MOSAIC_TRAINING__FOLD=9: Extra inputs are not permitted"),
         ("MOSAIC_SIMULATION__BORROWERS", "many", "MOSAIC_SIMULATION__BORROWERS=many: Input should be a valid integer"),
         ("MOSAIC_GATES__MAX_BROKEN_SHARE", "5", "MOSAIC_GATES__MAX_BROKEN_SHARE=5: Input should be less than or equal to 1"),
+        ("MOSAIC_TRAINING__LEFT_OUT_FEATURES", '["gender"]', "no features: gender; conf/features.py has all of them"),
         ("MOSAIC_TRAINING__LIGHTGBM", "{num_leaves: 3", "training"),
         ("MOSAIC_DATABASE_DSN", "host=db dbname=mosaic", "a URL is needed: postgresql://"),
         ("MOSAIC_SPARK__MASTER", "spark://host:7077", "needs MOSAIC_LAKE and MOSAIC_DATABASE_DSN"),

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import ast
+import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from airflow.dag_processing.dagbag import DagBag
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+from airflow.providers.standard.operators import hitl
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG, TriggerRule
-from airflow.sdk.exceptions import AirflowException, AirflowSensorTimeout
+from airflow.sdk.exceptions import AirflowException, AirflowSensorTimeout, AirflowSkipException, TaskAwaitingInput
+from airflow.sdk.execution_time import macros
 
 from conf.settings import ROOT, load_settings
 from dags import job_tasks
@@ -165,6 +169,70 @@ def test_training_needs_no_champion(dag_bag):
     assert "--training" in training.get_task("ingest").application_args
     for name in ("gate_silver", "gate_training"):
         assert training.get_task(name).op_kwargs["work"] == "training"
+
+
+def test_without_approval_the_rules_alone_promote(dag_bag):
+    training = dag_bag.dags["credit_training"]
+    assert {"check_challenger", "approve_credit"}.isdisjoint(training.task_ids)
+    assert training.get_task("promote_credit").upstream_task_ids == {"train_credit", "gate_training"}
+    changes = {task.task_id for task in training.tasks for outlet in task.outlets if outlet.name == "model.simulated-credit"}
+    assert changes == {"promote_credit"}
+
+
+@pytest.fixture
+def asking(monkeypatch) -> DAG:
+    """Credit training with approval."""
+    monkeypatch.setenv("MOSAIC_TRAINING__APPROVAL", "true")
+    bag = DagBag(str(ROOT / "dags" / "credit_training.py"))
+    assert bag.import_errors == {}
+    return bag.dags["credit_training"]
+
+
+def rendered(task, told, answer=None):
+    """The task as Airflow renders it after check_challenger has told and, where there is one, a person has answered."""
+    pulled = {"check_challenger": json.dumps(told), "approve_credit": answer}
+    run = SimpleNamespace(data_interval_start=None, run_after=datetime(2026, 1, 2, tzinfo=UTC))
+    task.render_template_fields({
+        "params": {"as_of_date": "2011-06-30"}, "dag_run": run, "as_of_date": as_of_date, "macros": macros,
+        "ti": SimpleNamespace(xcom_pull=lambda task_ids: pulled[task_ids]),
+    })
+    return task
+
+
+def test_with_approval_a_person_stands_between_training_and_promotion(asking):
+    assert asking.get_task("check_challenger").upstream_task_ids == {"train_credit", "gate_training"}
+    assert asking.get_task("approve_credit").upstream_task_ids == {"check_challenger"}
+    assert asking.get_task("promote_credit").upstream_task_ids == {"approve_credit"}
+    assert [task.task_id for task in asking.leaves] == ["promote_credit"]
+    approval = asking.get_task("approve_credit")
+    assert approval.retries == 0 and approval.on_failure_callback
+    # Nobody's silence is a yes; and the run lasts as long as the question.
+    assert approval.defaults is None and approval.response_timeout < asking.dagrun_timeout
+    assert approval.execution_timeout is None
+
+
+def test_who_is_asked_sees_the_rules_and_what_was_approved_is_promoted(asking, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(hitl, "upsert_hitl_detail", lambda **detail: asked.update(detail))
+    told = {"version": "7", "rules": "- passed: AUC 0.8 on the judging cohort"}
+    approval = rendered(asking.get_task("approve_credit"), told)
+    with pytest.raises(TaskAwaitingInput):
+        approval.execute({"task_instance": SimpleNamespace(id="one")})
+    assert asked["subject"] == "May version 7 of simulated-credit become champion?"
+    assert asked["body"].startswith("- passed: AUC 0.8 on the judging cohort\n")
+    answer = approval.execute_complete({}, {
+        "chosen_options": ["Approve"], "params_input": None, "responded_at": datetime(2026, 1, 3, tzinfo=UTC),
+        "responded_by_user": {"id": "1", "name": "admin; rm -rf /"},
+    })
+    promotion = rendered(asking.get_task("promote_credit"), told, answer)
+    assert promotion.env == {"MODEL": "7", "APPROVED_BY": "admin; rm -rf /"} and promotion.append_env
+    assert promotion.bash_command.endswith('promote_credit --as-of-date 2011-06-30 --model "$MODEL" --approved-by "$APPROVED_BY"')
+
+
+def test_a_challenger_that_broke_a_rule_skips_what_follows_with_the_reason():
+    task = JobOperator(task_id="check_challenger", bash_command="echo AUC 0.5, at least 0.55 asked for; exit 99")
+    with pytest.raises(AirflowSkipException, match=r"AUC 0\.5, at least 0\.55 asked for"):
+        task.execute({})
 
 
 @pytest.mark.parametrize(

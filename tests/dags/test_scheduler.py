@@ -21,10 +21,11 @@ from dags.launch.market import airflow
 from dags.launch.run import RunFailed, next_as_of_date, run_dag
 
 DAY = date(2025, 6, 30)
-# A market so small that all is done in minutes; what it learns is nothing to judge a model by.
+# A market so small that all is done in minutes; what it learns is nothing to judge a model by. Eleven defaults train it, and the
+# four that judge it are fewer than MIN_DEFAULTS, so that they decide nothing.
 SMALL = {
     "SIMULATION__BORROWERS": "300", "SIMULATION__HISTORY_MONTHS": "18",
-    "TRAINING__FOLDS": "2", "TRAINING__TRAINING_COHORTS": "1", "TRAINING__MIN_DEFAULTS": "3",
+    "TRAINING__FOLDS": "2", "TRAINING__TRAINING_COHORTS": "1", "TRAINING__MIN_DEFAULTS": "8",
     "TRAINING__MIN_AUC": "0", "TRAINING__ENSEMBLE_EPOCHS": "3", "TRAINING__ENSEMBLE_SEEDS": "1",
     "TRAINING__LIGHTGBM": '{"num_leaves": 5, "num_iterations": 10, "min_data_in_leaf": 5, "learning_rate": 0.1}',
     "TRAINING__GBT": '{"maxIter": 2, "maxDepth": 2, "stepSize": 0.3}',
@@ -94,7 +95,7 @@ def test_the_scheduler_brings_a_market_from_files_to_a_publication(small_market,
         assert asked(settings, "SELECT bool_and(success) FROM ops.gate_result") == [(True,)]
         assert next_as_of_date(settings) == DAY + timedelta(days=1)
     told = capfd.readouterr().out
-    for task in ("simulate", "ingest_market_indicators", "gate_indicators", "passed", "train_credit", "gate_training", "publish"):
+    for task in ("simulate", "ingest_market_indicators", "gate_indicators", "passed", "train_credit", "promote_credit", "publish"):
         assert any(line.split()[1:3] == [task, "success"] for line in told.splitlines()), f"{task}\n{told}"
     assert "run the DAG credit_training" in told
     assert not servers_of(settings)

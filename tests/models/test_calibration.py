@@ -7,7 +7,14 @@ import pytest
 from scipy.special import expit
 
 from models.calibration import Calibrator, fit_calibrator
-from models.metrics import auc, calibration_table, expected_calibration_error, kolmogorov_smirnov, score_metrics
+from models.metrics import (
+    auc,
+    calibration_error_by_chance,
+    calibration_table,
+    expected_calibration_error,
+    kolmogorov_smirnov,
+    score_metrics,
+)
 
 BASIS = "calibration_cohort"
 
@@ -77,6 +84,27 @@ def test_metrics_by_hand():
     assert metrics["brier"] == pytest.approx((2 * 0.25**2 + 2 * 0.75**2) / 4)
     assert metrics["ece"] == pytest.approx(0.25)
     assert metrics["defaults"] == 2
+
+
+def test_calibration_error_by_chance_by_hand():
+    # Ten rows with a bin each miss by a half, whatever is drawn; three in one bin by .5 in a quarter of draws, else by 1/6.
+    assert calibration_error_by_chance(np.linspace(0.4999, 0.5001, 10), np.ones(10)) == pytest.approx(0.5, abs=1e-3)
+    assert calibration_error_by_chance(np.full(3, 0.5), np.ones(3)) == pytest.approx(0.5)
+
+
+def test_one_of_a_hundred_exact_scores_has_a_larger_error_than_chance_and_a_wrong_one_has():
+    draw = np.random.default_rng(5)
+    prob, watched = expit(draw.normal(-2, 1, 300)), draw.uniform(0.2, 1.0, 300)
+    by_chance = calibration_error_by_chance(prob, watched)
+    assert by_chance > 0.03, "such an error is no proof on 300 rows"
+    outcomes = draw.random((1000, 300)) < watched * prob
+    larger = np.mean([expected_calibration_error(prob, outcome, watched) > by_chance for outcome in outcomes])
+    assert 0.002 < larger < 0.02
+    wrong = expit(draw.normal(-2, 1, 300) + 1.5)
+    assert expected_calibration_error(wrong, outcomes[0], watched) > calibration_error_by_chance(wrong, watched)
+    # A hundred times the rows, a tenth of the error.
+    many = calibration_error_by_chance(np.tile(prob, 100), np.tile(watched, 100))
+    assert many == pytest.approx(by_chance / 10, rel=0.15)
 
 
 def test_calibration_bins_hold_equal_shares():

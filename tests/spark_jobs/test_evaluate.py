@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 import numpy as np
 import pandas as pd
 import pytest
+from pyspark.sql import functions as F
 
 from conf.source import CrossValidation, OutOfTime, load_source
 from models.credit_model import Origin
@@ -64,25 +65,31 @@ def test_out_of_time_tests_only_rows_that_did_not_train(settings, training_rows,
 
 def test_scorers_are_held_against_each_other_on_the_same_rows(settings, small_training, training_rows):
     rows = training_rows(500)
+    rows = rows.withColumn("region", F.lit("west")).withColumn("is_female", F.round("is_female"))
     split = evaluate.Split("by hand", rows.where("identity_group_id < 'g00200'"), rows.where("identity_group_id >= 'g00200'"))
     market = settings.model_copy(update={"training": small_training})
     origin = Origin("simulated", "2010-12-31", 12, "test")
-    found = evaluate.predictions(split, market, origin, ["loan_interest_rate"])
+    found = evaluate.predictions(split, market, origin, ["loan_interest_rate"], full=True)
     assert len(found) == 300
-    scorers = ["ensemble", *SUB_MODELS, *PEERS, "loan_interest_rate"]
+    scorers = ["ensemble", *SUB_MODELS, *PEERS, "loan_interest_rate", evaluate.WITHOUT]
     assert found[scorers].notna().all().all()
     assert found[["ensemble", *PEERS]].apply(lambda column: column.between(0, 1).all()).all()
 
     protocol = CrossValidation(protocol="cross_validation", single_features=("loan_interest_rate",)).model_dump(mode="json")
-    told = evaluate.findings(found, protocol)
+    told = evaluate.findings(found, protocol, market.fairness)
     assert {"auc", "ks", "brier", "log_loss", "ece", "peers", "delong_p", "protocol"} <= set(told)
     # Four of 80 features tell of default; 1,200 rows teach some peers little.
     assert told["auc"] > 0.65
     assert min(told["peers"][name]["auc"] for name in PEERS) > 0.55
     assert told["single_features"]["loan_interest_rate"]["auc"] < told["auc"]
-    assert set(told["delong_p"]) == {*SUB_MODELS, *PEERS, "loan_interest_rate"}
+    assert set(told["delong_p"]) == {*SUB_MODELS, *PEERS, "loan_interest_rate", evaluate.WITHOUT}
+    # Neither gender nor age tells anything here: another model, as good.
+    assert (found[evaluate.WITHOUT] != found["ensemble"]).any()
+    assert told["left_out"][evaluate.WITHOUT]["auc"] == pytest.approx(told["auc"], abs=0.05)
+    assert {group["attribute"] for group in told["fairness"]["groups"]} == {"gender", "age_band", "region"}
 
     html = page({"by_hand": ("By hand", told, found)}, "code", datetime(2026, 1, 1, tzinfo=UTC))
+    assert "ensemble without gender and age" in html and "<td>female</td>" in html
     assert f"{told['auc']:.4f}" in html and f"{told['peers']['catboost']['auc']:.4f}" in html
     assert not re.findall(r'(?:src|href)="(?!#)[^"]*"', html), "the page needs no network"
     assert html == page({"by_hand": ("By hand", told, found)}, "code", datetime(2026, 1, 1, tzinfo=UTC))

@@ -27,7 +27,7 @@ from conf.tables import BORROWER_SCORE, DRIFT, FEATURE_TABLES, GATE_RESULT, LOAN
 from models import credit_model
 from models.hazard import fit_hazard
 from models.registry import NoChampion, champion_version, find_version, load_hazard
-from spark_jobs import leak_gate, monitoring, open_night, score, time_reasons, train_credit
+from spark_jobs import leak_gate, monitoring, open_night, promote_credit, score, time_reasons, train_credit
 from spark_jobs.gates import GateFailed
 from spark_jobs.lake import Lake
 from spark_jobs.manifest import Night
@@ -41,12 +41,14 @@ def market(tmp_path_factory, small_training):
     home = tmp_path_factory.mktemp("market")
     (home / "jars").symlink_to(load_settings().home / "jars")
     # A fifth of 400 judges, and holds some ten defaults.
-    return load_settings(home=home, training=small_training.model_copy(update={"min_defaults": 8}))
+    training = small_training.model_copy(update={"min_defaults": 8, "left_out_features": ["is_female"]})
+    return load_settings(home=home, training=training)
 
 
 @pytest.fixture(scope="module")
 def rows(training_rows):
-    return training_rows(400).cache()
+    # Drawn between 0 and 1.
+    return training_rows(400).withColumn("is_female", F.round("is_female")).cache()
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +59,15 @@ def module_patch():
 
 @pytest.fixture(scope="module")
 def trained(spark, market, rows, module_patch):
-    """What the job printed, after training twice on the same rows."""
+    """What the jobs printed, after training and promotion twice on the same rows."""
     counts = pd.DataFrame({"months_on_book": range(1, 11), "term_months": 12, "at_risk": 100, "defaults": 1, "prepaid": 2})
     night = Night("2011-03-31-0123456789ab", TRAINED_ON, "none", {}, {"loan": 4})
     module_patch.setattr("spark_jobs.gates.publish_results", lambda settings, results: None)
     for job in (train_credit, score):
         module_patch.setattr(job, "withdraw_results", lambda settings, job, batch_id: None)
     module_patch.setattr(train_credit, "current_night", lambda settings, as_of_date, training: night)
-    module_patch.setattr(train_credit, "read_silver", lambda lake, versions: {})
+    borrowers = rows.select("borrower_id", F.lit("west").alias("region"), F.lit(date(2009, 1, 1)).alias("known_from")).distinct()
+    module_patch.setattr(train_credit, "read_silver", lambda lake, versions: {"borrower": borrowers})
     module_patch.setattr(train_credit, "build_training_set", lambda *arguments: rows)
     # Drawn rows have no silver to be made again from.
     module_patch.setattr(leak_gate, "audit", lambda *arguments: {})
@@ -76,6 +79,7 @@ def trained(spark, market, rows, module_patch):
     assert not (market.market / "mlflow").exists(), "asking for a champion must start nothing"
     for _ in range(2):
         train_credit.run(spark, market, TRAINED_ON)
+        promote_credit.run(market, TRAINED_ON)
     return printed
 
 
@@ -98,10 +102,13 @@ def scored(spark, market, rows, trained, module_patch):
 
 
 def test_the_first_good_model_is_champion_and_an_equal_one_replaces_it(trained, market):
-    verdicts = [line for line in trained if line.startswith("model ")]
-    assert verdicts[0].startswith("model simulated-credit version 1 is the new champion: AUC ")
-    assert verdicts[1].startswith("model simulated-credit version 2 is the new champion: AUC ")
-    assert "against the champion's" in verdicts[1]
+    verdicts = [line for line in trained if line.startswith("model simulated-credit version ")]
+    assert verdicts[0].startswith("model simulated-credit version 1 is the challenger (champion: none), passed every rule: AUC ")
+    assert verdicts[1].startswith("model simulated-credit version 1 is the new champion: ")
+    assert verdicts[3].startswith("model simulated-credit version 2 is the new champion: ")
+    # The same rows make the same model.
+    assert "the difference of +0.0000 is at least +0.0000" in verdicts[3]
+    assert "population stability index 0.0000 of its scores against the champion's" in verdicts[3]
     assert champion_version(market) == "2"
     assert find_version(market, "challenger") is None
 
@@ -128,6 +135,13 @@ def test_a_run_holds_parameters_metrics_versions_and_plots(trained, market, spar
     plots = {file.path for file in client.list_artifacts(version.run_id, "plots")}
     assert plots == {"plots/roc.png", "plots/calibration.png", "plots/risk_groups.png"}
     assert Lake(spark, market).read(TRAINING_SET).count() == 1200
+    groups = pd.DataFrame(mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/fairness.json")).set_index(["attribute", "group"])
+    # What enters no model is reported.
+    assert set(groups.loc["gender"].index) == {"female", "male", "unknown"}
+    assert groups.loc[("region", "west"), "rows"] == run.data.metrics["judging_rows"]
+    told = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/model_document.html")
+    assert "Left out on purpose: is_female;" in told and f"{run.data.metrics['judging_auc']:.4f}" in told
+    assert not re.findall(r'(?:src|href)="(?!#)[^"]*"', told), "the document needs no network"
 
 
 def test_the_registry_holds_no_pickle(trained, market):
@@ -157,7 +171,7 @@ def test_everyone_in_the_population_has_a_score(scored, market):
 
 def test_the_night_is_held_against_the_rows_that_trained(scored, spark, market):
     found = Lake(spark, market).read_as_of(DRIFT, NIGHT).toPandas().set_index("column_name")
-    assert set(found.index) == {*(feature.name for feature in FEATURES), "prob_default"}
+    assert set(found.index) == {*(feature.name for feature in FEATURES), "prob_default"} - {"is_female"}
     assert (found["row_count"] == 400).all()
     # The one without a row in the behaviour block; every eleventh value is null.
     assert found.loc["months_observed_12m", "null_share"] * 400 == pytest.approx(37, abs=1)
@@ -179,7 +193,7 @@ def test_the_same_rows_train_the_same_model(spark, market, rows, scored, module_
 
 def test_a_champion_that_this_code_cannot_load_does_not_keep_its_place(spark, market, rows, trained, monkeypatch):
     monkeypatch.setattr(credit_model, "FORMAT", credit_model.FORMAT + 1)
-    assert train_credit.champion_metrics(spark, market, "1", rows) is None
+    assert train_credit.judge_champion(spark, market, "1", rows) is None
     assert trained[-1].startswith("champion version 1 cannot be judged, so the challenger is judged as a first model: ")
 
 
