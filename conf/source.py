@@ -182,25 +182,60 @@ class RowFilter(_Model):
         return self
 
 
+def _same_name(value: object) -> object:
+    return {value: value} if isinstance(value, str) else value
+
+
+class Join(_Model):
+    """A left join: the row of another kind of file that a row belongs to.
+
+    Its columns are then called ``<file>.<column>``, also by a later join. on: columns of the row to columns of the file,
+    or one name that both have, compared as trimmed text. where: which rows of the file are looked at, by its own names.
+    file: one that carries no landing day, so that all of it is known from the start; of its deliveries the last that has
+    a key counts. A key that stands twice there breaks the rule ``ambiguous:<file>``. Without a match the columns are empty.
+    """
+
+    file: str
+    on: Annotated[dict[str, str], BeforeValidator(_same_name)] = Field(min_length=1)
+    where: tuple[RowFilter, ...] = ()
+
+
 class TableMapping(_Model):
     """How rows of one kind of file become rows of one silver table.
 
-    columns: canonical column to its mapping; nullable columns that are not named stay null. function: a named table
-    function that takes the mapped rows and returns rows of the table, for what columns cannot say (its input columns
-    may then be any); settings of it stand in arguments. known_from not mapped is the landing day of the file.
+    join: other files whose rows stand beside, each once. columns: canonical column to its mapping; nullable columns that
+    are not named stay null. function: a named table function that takes the mapped rows and returns rows of the table,
+    for what columns cannot say (its input columns may then be any); settings of it stand in arguments. known_from not
+    mapped is the landing day of the file.
     """
 
     from_file: str = Field(alias="from")
+    join: tuple[Join, ...] = ()
     where: tuple[RowFilter, ...] = ()
     columns: dict[str, Annotated[ColumnMapping, BeforeValidator(_shorthand)]]
     function: str | None = None
     arguments: dict[str, Scalar] = {}
 
-    @property
-    def raw_columns(self) -> tuple[str, ...]:
-        """The raw columns that this mapping reads, each once."""
-        named = [mapping.column for mapping in self.columns.values() if mapping.column]
-        return tuple(dict.fromkeys([*named, *(condition.column for condition in self.where)]))
+    def origin(self, column: str) -> tuple[str, str]:
+        """The kind of file that a name in this mapping speaks of, and the raw column there."""
+        file, _, name = column.partition(".")
+        return (file, name) if file in {join.file for join in self.join} else (self.from_file, column)
+
+    def read_columns(self) -> dict[tuple[str, str], tuple[str | int, ...]]:
+        """The raw columns that this mapping reads, by kind of file and name, each with the key that first asks for it."""
+        wanted: dict[tuple[str, str], tuple[str | int, ...]] = {}
+        for number, join in enumerate(self.join):
+            for own, other in join.on.items():
+                wanted.setdefault(self.origin(own), ("join", number, "on"))
+                wanted.setdefault((join.file, other), ("join", number, "on"))
+            for position, condition in enumerate(join.where):
+                wanted.setdefault((join.file, condition.column), ("join", number, "where", position))
+        for position, condition in enumerate(self.where):
+            wanted.setdefault(self.origin(condition.column), ("where", position))
+        for column, spec in self.columns.items():
+            if spec.column:
+                wanted.setdefault(self.origin(spec.column), ("columns", column))
+        return wanted
 
 
 class Orders(_Model):
@@ -227,10 +262,14 @@ class _Evaluation(_Model):
 
 
 class CrossValidation(_Evaluation):
-    """Every row is tested by a model that did not see its party: folds by outcome and identity group."""
+    """Every row is tested by a model that did not see its party: folds by outcome and identity group.
+
+    repeats: for few rows, whose figures hang on how they fall into folds: so many divisions, seeds seed, seed + 1, …
+    """
 
     protocol: Literal["cross_validation"]
     folds: int = Field(5, ge=2)
+    repeats: int = Field(1, ge=1)
     seed: int = 0
 
 
@@ -296,14 +335,15 @@ class Source(_Model):
         table = TABLES[table_name]
         if mapping.from_file not in self.files:
             raise ValueError(f"{place}.from: no file {mapping.from_file}; files are {list(self.files)}")
-        realised = self.files[mapping.from_file].realised
-        if table_name not in _COURSE:
-            for number, condition in enumerate(mapping.where):
-                if condition.column in realised:
-                    raise ValueError(f"{place}.where.{number}: {_LOOKS_AHEAD.format(condition.column)}")
+        self._check_joins(place, mapping)
+        for (file, column), key in mapping.read_columns().items():
+            if table_name not in _COURSE and column in self.files[file].realised:
+                raise ValueError(f"{place}.{'.'.join(map(str, key))}: {_LOOKS_AHEAD.format(column)}")
         for column, spec in mapping.columns.items():
-            if spec.column in realised and (table_name not in _COURSE or column in _TERMS):
-                raise ValueError(f"{place}.columns.{column}: {_LOOKS_AHEAD.format(spec.column)}")
+            if spec.column and column in _TERMS:
+                file, raw_column = mapping.origin(spec.column)
+                if raw_column in self.files[file].realised:
+                    raise ValueError(f"{place}.columns.{column}: {_LOOKS_AHEAD.format(raw_column)}")
             if column in ("source_file", "row_number"):
                 raise ValueError(f"{place}.columns.{column}: ingest fills this column by itself")
             if mapping.function is None and column not in table.columns:
@@ -318,6 +358,20 @@ class Source(_Model):
         if missing:
             raise ValueError(f"{place}.columns: {table_name} needs {missing}, which nothing fills")
 
+    def _check_joins(self, place: str, mapping: TableMapping) -> None:
+        seen = [mapping.from_file]
+        for number, join in enumerate(mapping.join):
+            here = f"{place}.join.{number}"
+            if join.file not in self.files:
+                raise ValueError(f"{here}.file: no file {join.file}; files are {list(self.files)}")
+            if join.file in seen:
+                raise ValueError(f"{here}.file: {join.file} is read already; each file stands once in a mapping")
+            if self.files[join.file].landed_on:
+                raise ValueError(f"{here}.file: {join.file} lands day by day; only a file without landed_on can be joined")
+            if later := sorted({mapping.origin(own)[0] for own in join.on} - set(seen)):
+                raise ValueError(f"{here}.on: {', '.join(later)} is not joined yet; a join reads what stands above it")
+            seen.append(join.file)
+
     def line(self, *place: str | int) -> str:
         """``file:line`` of a key, such as ``line("tables", "loan", 0, "columns", "amount")``, or of its nearest parent."""
         while place and place not in self._lines:
@@ -329,14 +383,9 @@ class Source(_Model):
         wanted: dict[str, str] = {}
         for table, mappings in self.tables.items():
             for number, mapping in enumerate(mappings):
-                if mapping.from_file != file:
-                    continue
-                place = ("tables", table, number)
-                for position, condition in enumerate(mapping.where):
-                    wanted.setdefault(condition.column, self.line(*place, "where", position))
-                for column, spec in mapping.columns.items():
-                    if spec.column:
-                        wanted.setdefault(spec.column, self.line(*place, "columns", column))
+                for (kind, column), place in mapping.read_columns().items():
+                    if kind == file:
+                        wanted.setdefault(column, self.line("tables", table, number, *place))
         if self.orders and self.orders.from_file == file:
             for field, column in self.orders.columns.items():
                 wanted.setdefault(column, self.line("orders", "columns", field))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -36,19 +36,30 @@ def svg(figure: Figure) -> Markup:
     return Markup("<svg" + target.getvalue().partition("<svg")[2])
 
 
-def plots(rows: pd.DataFrame) -> list[Markup]:
-    """ROC curves of all scorers and the calibration of the ensemble, from a data set's predictions."""
+def plots(rows: pd.DataFrame, unfitted: Collection[str]) -> list[Markup]:
+    """ROC curves of all scorers and the calibration of the ensemble, from a data set's predictions; of repeats, the first."""
+    of_repeat = ", first repeat" if rows["repeat"].nunique() > 1 else ""
+    rows = rows[rows["repeat"] == 1]
     is_default, final = rows["is_default"].to_numpy(dtype=float), np.ones(len(rows))
-    scores = {name: rows[name].to_numpy(dtype=float) for name in WORDS if name in rows}
-    return [svg(roc_plot(scores, is_default, final, "ROC")), svg(calibration_plot(scores["ensemble"], is_default, final, "Calibration"))]
+    scores = {name: rows[name].to_numpy(dtype=float) for name in WORDS if name in rows and name not in unfitted}
+    return [
+        svg(roc_plot(scores, is_default, final, f"ROC{of_repeat}")),
+        svg(calibration_plot(scores["ensemble"], is_default, final, f"Calibration{of_repeat}")),
+    ]
 
 
 def protocol_in_words(protocol: Mapping[str, Any]) -> str:
     """How a data set was tested, in a sentence."""
     if protocol["protocol"] == "cross_validation":
+        repeated = (
+            f" A small data set, where much hangs on how rows fall into folds: they are drawn {protocol['repeats']} times, and figures are "
+            "means of what each repeat's predictions give. Repeats add no defaults: intervals and tests take the repeats' AUCs as of the "
+            "same rows (their DeLong covariance)."
+        )
         return (
             f"{protocol['folds']}-fold cross-validation, stratified by outcome, parties kept together, seed {protocol['seed']}. "
             "The whole stack is trained inside each training part, sub-model outputs out of fold; the figures are of all predictions pooled."
+            f"{repeated if protocol['repeats'] > 1 else ''}"
         )
     return (
         f"Trained on what was knowable on {protocol['trained_on']}, tested on rows of {protocol['tested_from']} to {protocol['tested_until']}"
@@ -61,7 +72,7 @@ def page(data_sets: Mapping[str, tuple[str, Mapping[str, Any], pd.DataFrame]], c
     shown = [
         {
             "name": name, "title": title, "found": found, "protocol": protocol_in_words(found["protocol"]),
-            "scorers": _scorers(found), "plots": plots(rows), **_best(found),
+            "scorers": _scorers(found), "plots": plots(rows, found["unfitted_peers"]), **_best(found),
             "fairness": section(pd.DataFrame(found["fairness"]["groups"]), Fairness(**found["fairness"]["limits"])),
         }
         for name, (title, found, rows) in data_sets.items()
@@ -109,6 +120,8 @@ Peers learn from the same rows, folds, features and weights. ECE: expected calib
 <h2 id="{{ one.name }}">{{ one.title }}</h2>
 <p>{{ one.protocol }}</p>
 <p>Mean probability {{ one.found.mean_prob_default|f4 }} for a default rate of {{ one.found.default_rate|f4 }}.</p>
+{% for name, why in one.found.unfitted_peers.items() %}<p>Left out, as it could not be fitted: {{ words.get(name, name) }} ({{ why }}).</p>
+{% endfor %}
 <table><tr><th>scorer</th><th class="n">AUC</th><th class="n">KS</th><th class="n">Brier</th><th class="n">log loss</th><th class="n">ECE</th>
 <th class="n">ensemble less this</th><th class="n">p</th></tr>
 {% for row in one.scorers %}<tr{% if row.name == "ensemble" %} class="own"{% endif %}><td>{{ words.get(row.name, row.name) }}</td><td class="n">{{ row.auc|f4 }}</td>

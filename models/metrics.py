@@ -75,10 +75,13 @@ def _sum_below(score: np.ndarray, others: np.ndarray, weight: np.ndarray) -> np.
 
 
 def auc_interval(score: np.ndarray, is_default: np.ndarray, watched: np.ndarray | None = None) -> tuple[float, float]:
-    """The 95% interval of an AUC, by DeLong's variance."""
-    (area,), covariance = delong(score[None, :], is_default, watched)
-    reach = ERRORS_95 * np.sqrt(covariance[0, 0])
-    return float(area - reach), float(area + reach)
+    """The 95% interval of an AUC, by DeLong's variance.
+
+    score of shape (repeats, rows): of the mean AUC of the repeats, whose covariance counts, as all rest on the same rows.
+    """
+    areas, covariance = delong(np.atleast_2d(score), is_default, watched)
+    reach = ERRORS_95 * np.sqrt(covariance.mean())
+    return float(areas.mean() - reach), float(areas.mean() + reach)
 
 
 @dataclass(frozen=True)
@@ -98,10 +101,15 @@ class AucDifference:
 def auc_difference(
     score: np.ndarray, other: np.ndarray, is_default: np.ndarray, watched: np.ndarray | None = None
 ) -> AucDifference:
-    """How two scores of the same rows differ in AUC, by DeLong's paired test; p is 1 for scores that rank alike."""
-    (of_score, of_other), covariance = delong(np.stack([score, other]), is_default, watched)
-    difference = float(of_score - of_other)
-    error = float(np.sqrt(max(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1], 0.0)))
+    """How two scores of the same rows differ in AUC, by DeLong's paired test; p is 1 for scores that rank alike.
+
+    Both of shape (repeats, rows): how their mean AUCs differ, as in ``auc_interval``.
+    """
+    score, other = np.atleast_2d(score), np.atleast_2d(other)
+    areas, covariance = delong(np.vstack([score, other]), is_default, watched)
+    contrast = np.repeat([1.0, -1.0], len(score)) / len(score)
+    difference = float(contrast @ areas)
+    error = float(np.sqrt(max(contrast @ covariance @ contrast, 0.0)))
     p = 2 * float(norm.sf(abs(difference) / error)) if error > 0 else float(difference == 0)
     reach = ERRORS_95 * error
     return AucDifference(difference, difference - reach, difference + reach, p, difference - _ERRORS_ONE_SIDED_95 * error)

@@ -43,11 +43,14 @@ WITHOUT = "without_gender_and_age"
 
 @dataclass(frozen=True)
 class Split:
-    """Rows that train and rows that are tested, both with the columns of TRAINING_SET; name says which."""
+    """Rows that train and rows that are tested, both with the columns of TRAINING_SET; name says which.
+
+    repeat: from 1, which of the protocol's passes over all rows this is part of."""
 
     name: str
     training: DataFrame
     test: DataFrame
+    repeat: int = 1
 
 
 def run(spark: SparkSession, settings: Settings, as_of_date: date, full: bool = False) -> None:
@@ -62,17 +65,19 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date, full: bool = 
     protocol = source.evaluation
     of = origin(settings, source, night)
     splits = cross_validation if isinstance(protocol, CrossValidation) else out_of_time
-    tested = []
+    tested, unfitted = [], {}
     for split in splits(silver, source, settings, as_of_date):
         print(f"{settings.source}: {split.name}", flush=True)
         split = replace(split, test=with_region(split.test, silver["borrower"]))
-        tested.append(predictions(split, settings, of, protocol.single_features, full))
+        found, failed = predictions(split, settings, of, protocol.single_features, full)
+        tested.append(found)
+        unfitted = failed | unfitted
     rows = pd.concat(tested, ignore_index=True)
     folder = settings.market / "reports"
     folder.mkdir(parents=True, exist_ok=True)
     rows.to_parquet(folder / "predictions.parquet", index=False)
     how = {**protocol.model_dump(mode="json"), "within_policy_only": settings.training.within_policy_only}
-    found = findings(rows, how, settings.fairness)
+    found = findings(rows, how, settings.fairness, unfitted)
     (folder / "evaluation.json").write_text(json.dumps(found, indent=1))
     print(json.dumps(found, indent=1))
 
@@ -85,22 +90,26 @@ def origin(settings: Settings, source: Source, night: Night) -> Origin:
 
 
 def cross_validation(silver: Mapping[str, DataFrame], source: Source, settings: Settings, as_of_date: date) -> Iterator[Split]:
-    """One split per fold. Parties stay together, and every fold has its share of defaults."""
+    """One split per fold and repeat. Parties stay together, and every fold has its share of defaults."""
     protocol: CrossValidation = source.evaluation
     rows = build_training_set(silver, source, settings.training, as_of_date).persist()
     require_no_leak(leak_measures(rows, silver, source, settings, as_of_date), "the rows of the folds")
     parties = rows.select(*KEYS, "identity_group_id", "is_default").toPandas().sort_values(list(KEYS), ignore_index=True)
-    folds = StratifiedGroupKFold(protocol.folds, shuffle=True, random_state=protocol.seed)
-    place = np.zeros(len(parties), dtype=int)
-    for number, (_, test) in enumerate(folds.split(parties, parties["is_default"], parties["identity_group_id"])):
-        place[test] = number
-    tested_in = rows.sparkSession.createDataFrame(parties[list(KEYS)].assign(tested_in=place))
-    placed = rows.join(F.broadcast(tested_in), on=list(KEYS), how="inner").persist()
-    for number in range(protocol.folds):
-        is_tested = F.col("tested_in") == number
-        split = Split(f"fold {number + 1} of {protocol.folds}", placed.where(~is_tested), placed.where(is_tested))
-        require_no_leak(sides_apart({"training": split.training, "test": split.test}), f"the rows of {split.name}")
-        yield split
+    for repeat in range(protocol.repeats):
+        folds = StratifiedGroupKFold(protocol.folds, shuffle=True, random_state=protocol.seed + repeat)
+        place = np.zeros(len(parties), dtype=int)
+        for number, (_, test) in enumerate(folds.split(parties, parties["is_default"], parties["identity_group_id"])):
+            place[test] = number
+        tested_in = rows.sparkSession.createDataFrame(parties[list(KEYS)].assign(tested_in=place))
+        placed = rows.join(F.broadcast(tested_in), on=list(KEYS), how="inner").persist()
+        of_repeat = f"repeat {repeat + 1} of {protocol.repeats}, " if protocol.repeats > 1 else ""
+        for number in range(protocol.folds):
+            is_tested = F.col("tested_in") == number
+            name = f"{of_repeat}fold {number + 1} of {protocol.folds}"
+            split = Split(name, placed.where(~is_tested), placed.where(is_tested), repeat + 1)
+            require_no_leak(sides_apart({"training": split.training, "test": split.test}), f"the rows of {split.name}")
+            yield split
+        placed.unpersist()
 
 
 def out_of_time(silver: Mapping[str, DataFrame], source: Source, settings: Settings, as_of_date: date) -> Iterator[Split]:
@@ -121,9 +130,10 @@ def out_of_time(silver: Mapping[str, DataFrame], source: Source, settings: Setti
 
 def predictions(
     split: Split, settings: Settings, of: Origin, single_features: Sequence[str], full: bool = False
-) -> pd.DataFrame:
-    """One row per tested row: keys, split, is_default, the attributes of fairness, and a column per scorer: probabilities,
-    for sub-models log-odds, for a single feature its value, unknown ones as 0.
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """One row per tested row: keys, split, repeat, is_default, the attributes of fairness, and a column per scorer:
+    probabilities, for sub-models log-odds, for a single feature its value, unknown ones as 0. Then the peers that could not
+    be fitted, each with why.
 
     split.test has region beside the columns of TRAINING_SET. Raises TooManyRows.
     """
@@ -142,40 +152,63 @@ def predictions(
     is_default = rows["is_default"].to_numpy(dtype=float)
     weight = label_weight(is_default, rows["watched_share"].to_numpy())
     columns = {"ensemble": scored["prob_default"], **{name: scored[f"{name}_log_odds"] for name in SUB_MODELS}}
+    unfitted = {}
     for name, fit in PEERS.items():
-        columns[name] = fit(rows[used], is_default, weight, settings.training.seed % 2**31)(scored[used])
+        try:
+            columns[name] = fit(rows[used], is_default, weight, settings.training.seed % 2**31)(scored[used])
+        except ImportError:
+            raise
+        except Exception as problem:  # each library has errors of its own for rows that it cannot learn from
+            unfitted[name] = f"{split.name}: {type(problem).__name__}: {problem}"
     columns |= {name: scored[name].fillna(0.0) for name in single_features}
     if full:
         blind = settings.training.model_copy(update={"left_out_features": [*settings.training.left_out_features, *GENDER_AND_AGE]})
         without, _ = fit_credit_model(split.training, split.training.limit(0), blind, of, _NO_LIFETIME)
         columns[WITHOUT] = _sorted(without.score(split.test, settings.scores).select(*KEYS, "prob_default"))["prob_default"]
     attributes = build_attributes(scored["age_years"], scored["is_female"], scored["region"])
-    return scored[[*KEYS, "is_default", "risk_group"]].join(attributes).assign(split=split.name, **columns)
+    tested = scored[[*KEYS, "is_default", "risk_group"]].join(attributes)
+    return tested.assign(split=split.name, repeat=split.repeat, **columns), unfitted
 
 
 def _sorted(rows: DataFrame) -> pd.DataFrame:
     return rows.toPandas().sort_values(list(KEYS), ignore_index=True)
 
 
-def findings(rows: pd.DataFrame, protocol: Mapping[str, Any], fairness: Fairness) -> dict[str, object]:
-    """The figures of one data set, as evaluation.json has them; protocol: how it was tested, as JSON has it."""
-    is_default = rows["is_default"].to_numpy(dtype=float)
-    final = np.ones(len(rows))
+def findings(
+    rows: pd.DataFrame, protocol: Mapping[str, Any], fairness: Fairness, unfitted: Mapping[str, str]
+) -> dict[str, object]:
+    """The figures of one data set, as evaluation.json has them; protocol: how it was tested, as JSON has it.
+
+    unfitted: the peers that some split could not fit, each with why; they have no figures. Of several repeats figures are
+    means, each repeat's being those of all its rows pooled; groups are those of the first.
+    """
+    rows = rows.sort_values(["repeat", *KEYS])
+    repeats = rows["repeat"].nunique()
+    is_default = rows["is_default"].to_numpy(dtype=float).reshape(repeats, -1)[0]
+    final = np.ones(len(is_default))
     left_out = [name for name in (WITHOUT,) if name in rows]
-    rankings = (*SUB_MODELS, *protocol["single_features"], *left_out)
-    columns = {name: rows[name].to_numpy(dtype=float) for name in ("ensemble", *rankings, *PEERS)}
-    of_ensemble = score_metrics(columns["ensemble"], is_default, final)
-    differences = {
-        name: auc_difference(columns["ensemble"], columns[name], is_default) for name in (*rankings, *PEERS)
-    }
-    groups = fairness_table(columns["ensemble"], is_default, final, rows[list(ATTRIBUTES)], fairness)
+    peers = [name for name in PEERS if name not in unfitted]
+    others = (*SUB_MODELS, *protocol["single_features"], *left_out, *peers)
+    # Of shape (repeats, rows), the rows in the same order in each repeat.
+    scores = {name: rows[name].to_numpy(dtype=float).reshape(repeats, -1) for name in ("ensemble", *others)}
+
+    def figures(name: str) -> dict[str, float]:
+        return pd.DataFrame([score_metrics(prob, is_default, final) for prob in scores[name]]).mean(skipna=False).to_dict()
+
+    def ranking(name: str) -> dict[str, float]:
+        return {"auc": float(np.mean([auc(score, is_default, final) for score in scores[name]]))}
+
+    differences = {name: auc_difference(scores["ensemble"], scores[name], is_default) for name in others}
+    first = rows[rows["repeat"] == 1]
+    groups = fairness_table(scores["ensemble"][0], is_default, final, first[list(ATTRIBUTES)], fairness)
     return {
-        **of_ensemble,
-        "auc_interval": auc_interval(columns["ensemble"], is_default),
-        "sub_models": {name: {"auc": auc(columns[name], is_default, final)} for name in SUB_MODELS},
-        "single_features": {name: {"auc": auc(columns[name], is_default, final)} for name in protocol["single_features"]},
-        "peers": {name: score_metrics(columns[name], is_default, final) for name in PEERS},
-        "left_out": {name: score_metrics(columns[name], is_default, final) for name in left_out},
+        **figures("ensemble"),
+        "auc_interval": auc_interval(scores["ensemble"], is_default),
+        "sub_models": {name: ranking(name) for name in SUB_MODELS},
+        "single_features": {name: ranking(name) for name in protocol["single_features"]},
+        "peers": {name: figures(name) for name in peers},
+        "unfitted_peers": dict(unfitted),
+        "left_out": {name: figures(name) for name in left_out},
         "fairness": {"limits": fairness.model_dump(), "groups": json.loads(groups.to_json(orient="records"))},
         "delong_p": {name: found.p for name, found in differences.items()},
         "auc_difference": {name: [found.low, found.difference, found.high] for name, found in differences.items()},

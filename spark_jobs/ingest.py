@@ -81,7 +81,7 @@ def _ingest(lake: Lake, source: Source, night: Night, make_sure: Callable[[], No
     take_back(lake)
     mapped_tables = [table for rank in RANKS for table in rank if table.name in source.tables]
     mark_mapping(lake, landing.pending, night, versions(lake, mapped_tables) if landing.pending else {})
-    map_files(lake, source, landing.pending)
+    map_files(lake, source, landing.pending, landing.ever)
     ingest_orders(lake, source, as_of_date)
 
     per_file = landed_counts(lake, source, mapped_tables)
@@ -116,21 +116,21 @@ def take_back(lake: Lake) -> None:
             lake.restore(TABLES[name], version)
 
 
-def map_files(lake: Lake, source: Source, files: list[Landed]) -> None:
+def map_files(lake: Lake, source: Source, files: list[Landed], ever: list[Landed]) -> None:
     """Append the rows of landed files to silver, those that break a rule to quarantine in one commit at the end.
 
-    What an earlier attempt at the same files left in quarantine is replaced.
+    ever: all files that have landed, these included, for what mappings join. What an earlier attempt at the same files
+    left in quarantine is replaced.
     """
-    kinds: dict[str, list[Landed]] = {}
-    for file in files:
-        kinds.setdefault(file.kind, []).append(file)
-    raw = {kind: bronze_rows(lake, kind, landed) for kind, landed in kinds.items()}
+    raw = _rows_by_kind(lake, files)
+    joined = {join.file for mappings in source.tables.values() for mapping in mappings for join in mapping.join}
+    landed = _rows_by_kind(lake, [file for file in ever if file.kind in joined])
     kept: list[DataFrame] = []
     quarantine: list[DataFrame] = []
     for rank in RANKS:
         tables = [table for table in rank if any(mapping.from_file in raw for mapping in source.tables.get(table.name, ()))]
         with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-            for checked, broken, rows in pool.map(lambda table: _map_table(lake, source, table, raw), tables):
+            for checked, broken, rows in pool.map(lambda table: _map_table(lake, source, table, raw, landed), tables):
                 kept += [checked, broken]
                 quarantine += rows
     if files:
@@ -140,13 +140,20 @@ def map_files(lake: Lake, source: Source, files: list[Landed]) -> None:
         frame.unpersist()
 
 
+def _rows_by_kind(lake: Lake, files: list[Landed]) -> dict[str, DataFrame]:
+    kinds: dict[str, list[Landed]] = {}
+    for file in files:
+        kinds.setdefault(file.kind, []).append(file)
+    return {kind: bronze_rows(lake, kind, of_kind) for kind, of_kind in kinds.items()}
+
+
 def _map_table(
-    lake: Lake, source: Source, table: Table, raw: Mapping[str, DataFrame]
+    lake: Lake, source: Source, table: Table, raw: Mapping[str, DataFrame], landed: Mapping[str, DataFrame]
 ) -> tuple[DataFrame, DataFrame, list[DataFrame]]:
     """Append a table's good rows to silver; returns all its rows and the broken ones, both persisted, and the latter
     as quarantine rows, if there are any."""
     silver = {parent.name: lake.read(parent) for parent in (BORROWER, LOAN)}
-    rows = build_checked(source, table, raw, silver).persist()
+    rows = build_checked(source, table, raw, silver, landed).persist()
     checked = with_known_keys(rows, table, _of_same_days(lake.read(table), table, rows)).persist()
     lake.append(table, checked.where((F.size(BROKEN) == 0) & ~F.col("already_there")))
     rows.unpersist()

@@ -1,7 +1,7 @@
 """Mapping: bronze text into typed silver rows, and every rule that a row breaks.
 
-Rules are named: ``malformed_row``, ``text:<column>``, ``parse:<column>``, ``code:<column>``, ``required:<column>``,
-``unique_key``, ``orphan:<table>``, and the row rules of ``expectations/<table>.yaml`` by their own names.
+Rules are named: ``malformed_row``, ``ambiguous:<file>``, ``text:<column>``, ``parse:<column>``, ``code:<column>``,
+``required:<column>``, ``unique_key``, ``orphan:<table>``, and the row rules of ``expectations/<table>.yaml`` by their own names.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
-from conf.source import ColumnMapping, Of, Source, TableMapping
+from conf.source import ColumnMapping, Join, Of, RowFilter, Source, TableMapping
 from conf.tables import BORROWER, LOAN, MAX_ID, QUARANTINE, Table
 from expectations.rules import row_rules
 from spark_jobs.mapping_functions import COLUMN_FUNCTIONS, TABLE_FUNCTIONS
@@ -68,24 +68,68 @@ def parsed(text: Column, parse: str, formats: tuple[str, ...], unit: str, to_typ
     return exact.try_cast(to_type)
 
 
-def build_typed(source: Source, table: Table, number: int, raw: DataFrame) -> DataFrame:
+def with_joined(rows: DataFrame, source: Source, mapping: TableMapping, join: Join, landed: DataFrame | None) -> DataFrame:
+    """The bronze rows with the columns that the mapping reads of a joined file, as ``<file>.<column>``, empty without a match.
+
+    Adds ``_matches_<file>``, how many rows the file's last delivery of the key has; null without a match. landed: all
+    bronze rows of the file, None where it never landed. No row is lost and none doubled.
+    """
+    names = [name for kind, name in mapping.read_columns() if kind == join.file]
+    matches = f"_matches_{join.file}"
+    if landed is None:
+        nothing = dict.fromkeys([f"{join.file}.{name}" for name in names], F.lit(None).cast("string"))
+        return rows.withColumns(nothing | {matches: F.lit(None).cast("bigint")})
+    null_values = source.files[join.file].csv.null_values
+    told = {name: raw_text(name, null_values) for name in names}
+    keys = {f"_key_{place}": name for place, name in enumerate(join.on.values())}
+    conditions = [told[name].isNotNull() for name in keys.values()]
+    conditions += [_taken(condition, null_values) for condition in join.where]
+    by_key = (
+        landed.where(reduce(Column.__and__, conditions))
+        .groupBy(*(told[name].alias(key) for key, name in keys.items()), "_ingested_at")
+        .agg(F.count("*").alias(matches), F.min(F.struct(*(text.alias(name) for name, text in told.items()))).alias("match"))
+        .groupBy(*keys)
+        .agg(F.max_by(F.struct(matches, "match"), "_ingested_at").alias("_last"))
+    )
+    same = [F.col(key) == raw_text(own, null_values_of(source, mapping, own)) for key, own in zip(keys, join.on, strict=True)]
+    return (
+        rows.join(by_key, on=reduce(Column.__and__, same), how="left")
+        .withColumns({f"{join.file}.{name}": F.col("_last.match").getField(name) for name in names})
+        .withColumn(matches, F.col("_last").getField(matches))
+        .drop(*keys, "_last")
+    )
+
+
+def null_values_of(source: Source, mapping: TableMapping, column: str) -> tuple[str, ...]:
+    """What stands for nothing in a raw column of a mapping: in a joined one all of it is empty by now."""
+    file, _ = mapping.origin(column)
+    return source.files[file].csv.null_values if file == mapping.from_file else ()
+
+
+def build_typed(
+    source: Source, table: Table, number: int, raw: DataFrame, landed: Mapping[str, DataFrame]
+) -> DataFrame:
     """The rows of one mapping with its columns typed, their origin, landed_on, and the rules broken so far.
 
-    One row per bronze row that the mapping's filters take; malformed rows come with nulls and ``malformed_row``.
-    Raises MappingError for an unknown column function.
+    One row per bronze row that the mapping's filters take; malformed rows come with nulls and ``malformed_row``. landed:
+    as in build_checked. Raises MappingError for an unknown column function.
     """
     mapping = source.tables[table.name][number]
-    file = source.files[mapping.from_file]
+    joined = reduce(lambda rows, join: with_joined(rows, source, mapping, join, landed.get(join.file)), mapping.join, raw)
     malformed = F.col("_malformed").isNotNull()
-    taken = reduce(Column.__and__, (_taken(condition, file.csv.null_values) for condition in mapping.where), F.lit(True))
+    conditions = (_taken(condition, null_values_of(source, mapping, condition.column)) for condition in mapping.where)
+    taken = reduce(Column.__and__, conditions, F.lit(True))
+    file = source.files[mapping.from_file]
     landed_on = F.regexp_extract("_source_file", file.landed_on, 1).try_cast("date") if file.landed_on else F.lit(None).cast("date")
 
     values: dict[str, Column] = {}
     rules: list[Column] = [F.when(malformed, F.lit("malformed_row"))]
+    rules += [F.when(F.col(f"_matches_{join.file}") > 1, F.lit(f"ambiguous:{join.file}")) for join in mapping.join]
     for column, spec in mapping.columns.items():
-        values[column], broken = _value(source, table, column, spec, file.csv.null_values)
+        null_values = null_values_of(source, mapping, spec.column) if spec.column else ()
+        values[column], broken = _value(source, table, column, spec, null_values)
         rules += [F.when(~malformed & condition, F.lit(rule)) for rule, condition in broken]
-    plain = raw.where(malformed | taken).select(
+    plain = joined.where(malformed | taken).select(
         F.col("_source_file").alias("source_file"), F.col("_row_number").alias("row_number"), landed_on.alias("landed_on"),
         spoken(*rules).alias(BROKEN), *(value.alias(column) for column, value in values.items()),
     )
@@ -104,7 +148,7 @@ def build_typed(source: Source, table: Table, number: int, raw: DataFrame) -> Da
     return rows
 
 
-def _taken(condition, null_values: tuple[str, ...]) -> Column:
+def _taken(condition: RowFilter, null_values: tuple[str, ...]) -> Column:
     text = F.coalesce(raw_text(condition.column, null_values), F.lit(""))
     return text.isin(*condition.is_in) if condition.is_in else ~text.isin(*condition.is_not_in)
 
@@ -157,17 +201,22 @@ def _derived(source: Source, table: Table, number: int, column: str, spec: Colum
 
 
 def build_checked(
-    source: Source, table: Table, raw: Mapping[str, DataFrame], parents: Mapping[str, DataFrame]
+    source: Source,
+    table: Table,
+    raw: Mapping[str, DataFrame],
+    parents: Mapping[str, DataFrame],
+    landed: Mapping[str, DataFrame] | None = None,
 ) -> DataFrame:
     """All rows that a source's files hold for a table, with the table's columns and ``broken_rules``.
 
-    raw: bronze rows by kind of file. parents: silver tables by name, for the orphan check. Of rows with the same key
+    raw: bronze rows by kind of file. parents: silver tables by name, for the orphan check. landed: all that ever landed
+    of the files that mappings join, by kind; by default raw. Of rows with the same key
     the first that breaks nothing else keeps it, by landing day, file and row; the others break ``unique_key``. Where
     a table function makes several rows of one, a rule that one of them breaks takes them all.
     Raises MappingError for an unknown function.
     """
     parts = [
-        _build_part(source, table, number, mapping, raw[mapping.from_file])
+        _build_part(source, table, number, raw[mapping.from_file], raw if landed is None else landed)
         for number, mapping in enumerate(source.tables[table.name]) if mapping.from_file in raw
     ]
     rows = with_unique_key(with_orphans(reduce(DataFrame.unionByName, parts), table, parents), table)
@@ -177,9 +226,10 @@ def build_checked(
     return rows.select(*table.columns, BROKEN)
 
 
-def _build_part(source: Source, table: Table, number: int, mapping: TableMapping, raw: DataFrame) -> DataFrame:
+def _build_part(source: Source, table: Table, number: int, raw: DataFrame, landed: Mapping[str, DataFrame]) -> DataFrame:
     """The rows of one mapping in the table's columns, with landed_on and the rules that a row breaks by itself."""
-    typed = build_typed(source, table, number, raw)
+    mapping = source.tables[table.name][number]
+    typed = build_typed(source, table, number, raw, landed)
     if mapping.function is None:
         rows = with_row_rules(_conformed(table, typed), table)
         return rows.withColumn(BROKEN, _with_rule(F.col("known_from") > F.col("landed_on"), "known_after_landing"))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from features.account_statements import build_account_months
 from features.card_statements import build_card_months, build_card_repayments
 from features.repayment_history import build_loan_statuses, build_repayments
 
@@ -24,6 +25,11 @@ def previous_month_end(day: Column) -> Column:
 def months_before(months: Column, day: Column) -> Column:
     """The day that lies so many months before a day."""
     return F.add_months(day, -months)
+
+
+def months_after(months: Column, day: Column) -> Column:
+    """The day that lies so many months after a day."""
+    return F.add_months(day, months)
 
 
 def month_end(day: Column) -> Column:
@@ -42,9 +48,9 @@ def at_least_zero(amount: Column) -> Column:
 
 
 COLUMN_FUNCTIONS: dict[str, Callable[..., Column]] = {
-    function.__name__: function for function in (previous_month_end, months_before, month_end, later_of, at_least_zero)
+    function.__name__: function for function in (previous_month_end, months_before, months_after, month_end, later_of, at_least_zero)
 }
 TABLE_FUNCTIONS: dict[str, Callable[..., DataFrame]] = {
     function.__name__: function
-    for function in (build_loan_statuses, build_repayments, build_card_months, build_card_repayments)
+    for function in (build_loan_statuses, build_repayments, build_card_months, build_card_repayments, build_account_months)
 }

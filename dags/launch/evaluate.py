@@ -20,7 +20,7 @@ from conf.spark import JOBS_PYTHON
 from dags.launch.jars import lend_set_up
 from dags.launch.processes import stopped_by_signals
 
-DATA_SETS = ("uci_credit_card", "lendingclub")
+DATA_SETS = ("uci_credit_card", "lendingclub", "berka")
 PORT = 54_401
 # An evaluation leaves a market's own lake, database and registry alone.
 _SERVERS = ("MOSAIC_LAKE", "MOSAIC_DATABASE_DSN", "MOSAIC_MLFLOW_TRACKING_URI", "MOSAIC_SPARK__MASTER")

@@ -67,6 +67,29 @@ def test_a_mistake_is_named_with_file_line_and_key(tmp_path, old, new, says):
         load_source("shop", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("join", "says"),
+    [
+        ("{file: towns, on: town}", r"shop\.yaml:15: tables\.borrower\.0\.join\.0\.file: no file towns; files are \["),
+        ("{file: people, on: nr}", r"shop\.yaml:15: .*people is read already; each file stands once in a mapping"),
+        ("{file: daily, on: nr}", r"shop\.yaml:15: .*daily lands day by day; only a file without landed_on can be joined"),
+        ("{file: cities, on: {loans.city: nr}}, {file: loans, on: nr}", r"shop\.yaml:15: .*join\.0\.on: loans is not joined yet"),
+        ("{file: loans, on: nr, where: [{column: state, is_in: paid}]}", r"shop\.yaml:15: .*join\.0\.where\.0: state is realised"),
+        ("{file: loans, on: nr}]\n      where: [{column: loans.state, is_in: paid}", r"shop\.yaml:16: .*where\.0: state is realised"),
+    ],
+)
+def test_a_join_reads_what_is_known(tmp_path, join, says):
+    files = """
+  daily: {path: daily.csv, landed_on: '(2024-..-..)'}
+  cities: {path: cities.csv}
+  loans: {path: loans.csv, realised: state}
+tables:"""
+    text = GOOD.replace("\ntables:", files).replace("      columns:", f"      join: [{join}]\n      columns:")
+    (tmp_path / "shop.yaml").write_text(text)
+    with pytest.raises(SourceError, match=says):
+        load_source("shop", tmp_path)
+
+
 def test_a_currency_without_a_note_is_named_with_its_line(tmp_path):
     (tmp_path / "shop.yaml").write_text(GOOD.replace("currency: EUR", "currency: GBP"))
     source = load_source("shop", tmp_path)

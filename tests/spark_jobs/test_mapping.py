@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 
 from conf.source import load_source
 from conf.tables import BORROWER, CREDIT_INQUIRY, LOAN, QUARANTINE
+from spark_jobs.landing import LandingError, checked_columns
 from spark_jobs.mapping import (
     BROKEN,
     MappingError,
@@ -216,6 +217,72 @@ def test_nobody_tells_what_will_be_known_later(spark, tmp_path):
     borrowers = spark.createDataFrame([("7",)], "borrower_id STRING")
     checked = build_checked(load_source("shop", tmp_path), CREDIT_INQUIRY, {"asks": asks}, {"borrower": borrowers})
     assert {row.row_number: row[BROKEN] for row in checked.collect()} == {1: [], 2: ["known_after_landing"]}
+
+
+JOINED = """
+name: shop
+title: A shop that lends
+currency: EUR
+horizon_months: 12
+outcome: default_within_horizon
+blocks: [demographic]
+files:
+  asks: {path: 'asks.csv'}
+  cards: {path: 'cards.csv', csv: {null_values: ['-']}}
+  people: {path: 'people.csv'}
+tables:
+  credit_inquiry:
+    - from: asks
+      where: [{column: cards.kind, is_not_in: test}]
+      join:
+        - {file: cards, on: card}
+        - {file: people, on: {cards.owner: nr}, where: [{column: role, is_in: owner}]}
+      columns:
+        borrower_id: people.nr
+        inquired_on: day
+        purpose: {column: cards.kind, default: other}
+        known_from: day
+"""
+
+
+def test_a_row_has_the_columns_of_the_rows_that_it_belongs_to(spark, tmp_path):
+    (tmp_path / "shop.yaml").write_text(JOINED)
+    source = load_source("shop", tmp_path)
+
+    def bronze(columns, rows, ingested_at="_row_number"):
+        names = ", ".join(f"{column} STRING" for column in columns)
+        numbered = [("x.csv", number, None, *row) for number, row in enumerate(rows, 1)]
+        return spark.createDataFrame(numbered, RAW.format(names)).withColumn("_ingested_at", F.expr(ingested_at))
+
+    asks = bronze(["card", "day"], [(card, "2024-03-01") for card in (" c1 ", "c2", "c3", "c4", "c5", "", "c6")])
+    cards = bronze(["card", "owner", "kind"], [
+        ("c1", "7", "gold"), ("c2", "8", "-"), ("c3", "9", ""), ("c4", "7", "test"), ("c6", "10", "gold"), ("", "7", "gold"),
+        ("c1", " 7", "silver"),  # delivered later than the first c1: it counts
+    ])
+    # All delivered at once: 8 stands twice, but once as an owner; 9 twice as one.
+    people = bronze(["nr", "role"], [("7", "owner"), ("8", "owner"), ("8", "guest"), ("9", "owner"), ("9", "owner"), ("10", "guest")], "0")
+    borrowers = spark.createDataFrame([("7",), ("8",), ("9",)], "borrower_id STRING")
+    # Only the rows of asks are new; cards and people landed some night before.
+    checked = build_checked(
+        source, CREDIT_INQUIRY, {"asks": asks}, {"borrower": borrowers}, {"asks": asks, "cards": cards, "people": people}
+    ).collect()
+    assert {row.row_number: (row.borrower_id, row.purpose, row[BROKEN]) for row in checked} == {
+        1: ("7", "silver", []),
+        2: ("8", "other", []),
+        3: ("9", "other", ["ambiguous:people"]),
+        # No such card, a row without one, and a card of nobody who is an owner; the fourth is filtered.
+        **dict.fromkeys((5, 6), (None, "other", ["required:borrower_id"])),
+        7: (None, "gold", ["required:borrower_id"]),
+    }
+    missing = build_checked(source, CREDIT_INQUIRY, {"asks": asks}, {"borrower": borrowers}, {"asks": asks})
+    assert {row[BROKEN][0] for row in missing.collect()} == {"required:borrower_id"}, "what never landed has no rows"
+
+
+def test_a_missing_key_column_is_named_with_the_join_that_asks_for_it(tmp_path):
+    (tmp_path / "shop.yaml").write_text(JOINED)
+    (tmp_path / "people.csv").write_text("number,role\n7,owner\n")
+    with pytest.raises(LandingError, match=r"people\.csv: missing column nr \(asked for by .*shop\.yaml:18\); the file has \['number', 'role'\]"):
+        checked_columns(load_source("shop", tmp_path), "people", [tmp_path / "people.csv"])
 
 
 def test_an_unknown_function_is_named_with_its_line(spark, tmp_path):
