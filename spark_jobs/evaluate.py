@@ -45,7 +45,8 @@ WITHOUT = "without_gender_and_age"
 class Split:
     """Rows that train and rows that are tested, both with the columns of TRAINING_SET; name says which.
 
-    repeat: from 1, which of the protocol's passes over all rows this is part of."""
+    repeat: from 1, which of the protocol's passes over all rows this is part of.
+    """
 
     name: str
     training: DataFrame

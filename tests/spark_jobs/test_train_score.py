@@ -175,9 +175,10 @@ def test_the_night_is_held_against_the_rows_that_trained(scored, spark, market):
     assert (found["row_count"] == 400).all()
     # The one without a row in the behaviour block; every eleventh value is null.
     assert found.loc["months_observed_12m", "null_share"] * 400 == pytest.approx(37, abs=1)
-    # 260 rows of the same market trained; by chance a PSI of some 10 x (1 / 260 + 1 / 400).
+    # 260 rows of the same market trained; by chance a PSI of some 10 x (1 / 260 + 1 / 400). That of the scores is larger: so few
+    # rows are learnt by heart, and many of the night's are among them.
     features = found.drop("prob_default")["psi"]
-    assert 0.03 < features.mean() < 0.10 and found.loc["prob_default", "psi"] < 0.25
+    assert 0.03 < features.mean() < 0.10 and found.loc["prob_default", "psi"] < 0.5
     assert (market.market / "reports" / "monitoring.html").is_file()
 
 
