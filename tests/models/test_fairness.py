@@ -81,6 +81,6 @@ def test_beyond_the_largest_groups_the_others_are_one():
 
 def test_the_section_shows_every_group_and_the_limits(table):
     html = section(table.reset_index(), FAIRNESS)
-    assert html.count("<td>female</td>") == 1 and "60% of the rows" in html and "region, reported only" in html
+    assert html.count("<td>female</td>") == 1 and "60% of the rows" in html and "age band, reported only" in html
     # The small age bands have neither ratio nor AUC.
     assert "–" in html and "nan" not in html
