@@ -186,7 +186,7 @@ def test_the_nights_of_a_shop(spark, shop):
         "loan,who,sum,years,rate,asked,state,paid_out\n" + "".join(f"Z{n},z,100000,1,9.9,2024-03-03,open,\n" for n in range(3))
     )
     open_night(settings, THIRD)
-    with pytest.raises(GateFailed, match=r"gate ingest\.borrower failed on 2024-03-03 .*broken_share = 0\.66") as failed:
+    with pytest.raises(GateFailed, match=r"gate ingest\.borrower failed on 2024-03-03 .*broken_share = 0\.115") as failed:
         ingest.run(spark, settings, THIRD)
     assert "must be at most 0.05" in str(failed.value)
     assert "gate ingest.loan failed on 2024-03-03" in str(failed.value)
@@ -197,14 +197,15 @@ def test_the_nights_of_a_shop(spark, shop):
     assert answers(settings, "reader", "SELECT batch_id FROM publication.latest_publication") == [(make_batch(SECOND).batch_id,)]
     assert answers(settings, "reader", "SELECT count(*) FROM publication.latest_borrower_score") == [(3,)]
 
-    # Repaired and completed: the same night, opened anew, goes through, and nothing is left of what the gates have refused.
+    # Repaired and completed: the same night, opened anew, goes through, and nothing is left of what the gates have refused but
+    # the rows that could not be read, as the earlier delivery held them.
     (data / "people" / "2024-03-03.csv").write_text("nr;town;income;told\n8;Ulm;1;2024-03-03\n9;Ulm;2;2024-03-03\nz;Ulm;3;2024-03-03\n")
     open_night(settings, THIRD)
     ingest.run(spark, settings, THIRD)
     told = {(row.borrower_id, row.main_income) for row in lake.read(BORROWER).where(f"known_from = '{THIRD}'").collect()}
     assert told == {("8", Decimal(1)), ("9", Decimal(2)), ("z", Decimal(3))}
     assert lake.read(LOAN).where("borrower_id = 'z'").count() == 3
-    assert lake.read(QUARANTINE).where("source_file LIKE '%/2024-03-03.csv'").count() == 0
+    assert lake.read(QUARANTINE).where("source_file = 'loans/2024-03-03.csv'").count() == 0
     assert current_night(settings, THIRD).silver_versions
 
 
