@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
-from jinja2 import Environment
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from conf.settings import Fairness
 from models.fairness import section
+from models.html import render, svg
 from models.model_plots import calibration_plot, roc_plot
 
 # Drawn in this order, the last one strongest.
@@ -25,15 +22,6 @@ WORDS = {
     "timeseries": "sub-model: time series", "behavior": "sub-model: behaviour", "record": "sub-model: credit record",
     "without_gender_and_age": "ensemble without gender and age", "ensemble": "ensemble (published)",
 }
-
-
-def svg(figure: Figure) -> Markup:
-    """A figure as inline SVG."""
-    target = io.StringIO()
-    # Without a date, and with names from a fixed salt, the same figures make the same page.
-    with matplotlib.rc_context({"svg.hashsalt": "mosaicloan", "svg.fonttype": "none"}):
-        figure.savefig(target, format="svg", metadata={"Date": None})
-    return Markup("<svg" + target.getvalue().partition("<svg")[2])
 
 
 def plots(rows: pd.DataFrame, unfitted: Collection[str]) -> list[Markup]:
@@ -77,9 +65,7 @@ def page(data_sets: Mapping[str, tuple[str, Mapping[str, Any], pd.DataFrame]], c
         }
         for name, (title, found, rows) in data_sets.items()
     ]
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["f4"] = lambda value: "–" if value is None else f"{value:.4f}"
-    return environment.from_string(_TEMPLATE).render(shown=shown, words=WORDS, code_version=code_version[:12], made_at=f"{made_at:%Y-%m-%d %H:%M} UTC")
+    return render(_TEMPLATE, shown=shown, words=WORDS, code_version=code_version[:12], made_at=f"{made_at:%Y-%m-%d %H:%M} UTC")
 
 
 def _scorers(found: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment
 from markupsafe import Markup
 
 from conf.settings import Fairness
+from models.html import render
 from models.metrics import auc
 
 ATTRIBUTES = ("gender", "age_band", "region")
@@ -79,10 +79,8 @@ def _figures(prob: np.ndarray, is_default: np.ndarray, watched: np.ndarray, appr
 
 def section(groups: pd.DataFrame, fairness: Fairness) -> Markup:
     """A ``fairness_table`` as HTML, for the pages that show one."""
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"f4": lambda value: f"{value:.4f}" if pd.notna(value) else "–", "count": "{:,.0f}".format}
     tables = {name: groups[groups["attribute"] == name].to_dict("records") for name in ATTRIBUTES}
-    return Markup(environment.from_string(_TEMPLATE).render(tables=tables, fairness=fairness))
+    return render(_TEMPLATE, tables=tables, fairness=fairness)
 
 
 _TEMPLATE = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ class Judged:
     standing: np.ndarray
     attributes: pd.DataFrame
 
+    @cached_property
     def metrics(self) -> dict[str, float]:
         """``score_metrics`` of the calibrated probability, and ece_by_chance: ``calibration_error_by_chance``."""
         prob = self.prob["ensemble"]

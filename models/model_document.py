@@ -7,25 +7,25 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from jinja2 import Environment
 
 from conf.features import FEATURES
 from conf.settings import Settings
 from conf.source import Source
 from models.credit_model import CreditModel, TrainingReport
 from models.ensemble import INPUTS
-from models.evaluation_page import WORDS, svg
+from models.evaluation_page import WORDS
 from models.fairness import section
+from models.html import render, svg
 from models.judged import Judged
-from models.metrics import AucDifference, auc_interval
+from models.metrics import CHANCE_QUANTILE, AucDifference, auc_interval
 from models.model_plots import calibration_plot, risk_group_plot, roc_plot
 from models.promotion import Decision
 
 FIGURES = {
     "auc": "AUC", "ks": "Kolmogorov-Smirnov distance", "brier": "Brier score", "log_loss": "log loss",
-    "ece": "expected calibration error, ten bins", "ece_by_chance": "the same by chance, 99% of draws", "mean_prob_default": "mean probability of default", "default_rate": "default rate",
+    "ece": "expected calibration error, ten bins", "ece_by_chance": f"the same by chance, {CHANCE_QUANTILE:.0%} of draws",
+    "mean_prob_default": "mean probability of default", "default_rate": "default rate",
 }
 
 
@@ -55,11 +55,9 @@ def document(facts: Facts) -> str:
     """The document as HTML that needs no network; the same facts make the same text."""
     judged, report = facts.judged, facts.report
     outcomes = (judged.is_default, judged.watched)
-    metrics = judged.metrics()
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"f4": _figure, "count": "{:,.0f}".format}
-    return environment.from_string(_TEMPLATE).render(
-        facts=facts, origin=facts.model.origin, name=facts.settings.model_name, training=facts.settings.training,
+    metrics = judged.metrics
+    return render(
+        _TEMPLATE, facts=facts, origin=facts.model.origin, name=facts.settings.model_name, training=facts.settings.training,
         horizon=horizon_in_words(facts.source), used=used_features(facts), protocol=protocol_in_words(facts), parts=_parts(facts, metrics),
         figures=[(words, metrics[key]) for key, words in FIGURES.items()], auc_interval=auc_interval(judged.prob["ensemble"], *outcomes),
         standings=_standings(judged), words=WORDS, report_groups=report.groups.to_dict("records"),
@@ -69,10 +67,6 @@ def document(facts: Facts) -> str:
         calibration=svg(calibration_plot(judged.prob["ensemble"], *outcomes, "Judging rows: calibration")),
         risk_groups=svg(risk_group_plot(report.groups)),
     )
-
-
-def _figure(value: float | None) -> str:
-    return "–" if value is None or not np.isfinite(value) else f"{value:.4f}"
 
 
 def horizon_in_words(source: Source) -> str:

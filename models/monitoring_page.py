@@ -8,13 +8,12 @@ from datetime import date
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment
 from markupsafe import Markup
 
 from conf.features import FEATURES
 from conf.settings import Drift
 from models.drift import SCORE, Bins, ColumnDrift, DriftVerdict
-from models.evaluation_page import svg
+from models.html import render, svg
 from models.model_plots import history_plot, shares_plot, vintage_plot
 
 _MEANINGS = {feature.name: feature.meaning for feature in FEATURES}
@@ -48,10 +47,8 @@ def page(shown: Monitored) -> str:
     by_psi = sorted(shown.columns, key=lambda column: (-column.psi, column.column_name))
     (score,) = (column for column in by_psi if column.column_name == SCORE)
     features = [column for column in by_psi if column is not score]
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["percent"] = lambda share: f"{share:.1%}"
-    return environment.from_string(_TEMPLATE).render(
-        shown=shown, limits=shown.limits, score=score, meanings=_MEANINGS,
+    return render(
+        _TEMPLATE, shown=shown, limits=shown.limits, score=score, meanings=_MEANINGS,
         moved=[column for column in features if column.level != "stable"],
         stable=[column for column in features if column.level == "stable"],
         # Bars end at twice the limit.

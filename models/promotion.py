@@ -79,8 +79,9 @@ def promotion_rules(
     """The rules of a challenger.
 
     judged is ``Judged.metrics``; against_champion its AUC there less the champion's and score_psi the population stability index
-    of its scores there against the champion's, both None for a first model; groups a ``fairness_table``. With fewer than min_defaults defaults among them, the judging rows decide nothing about discrimination
-    and calibration: the out-of-fold AUC then stands for a first model, and a challenger stays one.
+    of its scores there against the champion's, both None for a first model; groups a ``fairness_table``. With fewer than
+    min_defaults defaults among them, the judging rows decide nothing about discrimination and calibration: the out-of-fold
+    AUC then stands for a first model, and a challenger stays one.
     """
     enough = judged["defaults"] >= training.min_defaults
     basis = f"on the judging cohort ({judged['defaults']:.0f} defaults among {judged['rows']:.0f} rows)"

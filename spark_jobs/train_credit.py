@@ -86,7 +86,7 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     score_psi = judged.score_psi(champion_judged) if champion_judged else None
     groups = fairness_table(judged.prob["ensemble"], judged.is_default, judged.watched, judged.attributes, settings.fairness)
     rules = promotion_rules(
-        judged.metrics(), report.out_of_fold_auc["ensemble"], against_champion, score_psi, groups, settings.training, settings.fairness
+        judged.metrics, report.out_of_fold_auc["ensemble"], against_champion, score_psi, groups, settings.training, settings.fairness
     )
     if champion:
         rules.append(not_older(as_of_date, trained_on(settings, champion)))
@@ -205,7 +205,7 @@ def _register(
     spark: SparkSession, settings: Settings, model: CreditModel, report: TrainingReport, judged: Judged, cohorts: Cohorts
 ) -> str:
     """The version under which the model is registered."""
-    judging_metrics = {f"judging_{name}": value for name, value in judged.metrics().items()}
+    judging_metrics = {f"judging_{name}": value for name, value in judged.metrics.items()}
     judging_metrics |= {f"judging_auc_{standing}": value for standing, value in judged.auc_by_standing().items()}
     out_of_fold = {f"out_of_fold_auc_{name}": value for name, value in report.out_of_fold_auc.items()}
     counts = {"training_rows": float(report.rows), "training_defaults": float(report.defaults)}
@@ -246,7 +246,7 @@ def announce(
     set_alias(settings, CHALLENGER, version)
     said = "passed every rule" if decision.promoted else "failed"
     print(f"model {settings.model_name} version {version} is the challenger (champion: {champion or NOBODY}), {said}: {decision.reason}")
-    metrics = judged.metrics()
+    metrics = judged.metrics
     print(
         f"judging cohort: AUC {metrics['auc']:.4f}, KS {metrics['ks']:.4f}, Brier {metrics['brier']:.4f}, "
         f"calibration error {metrics['ece']:.4f}; AUC of "

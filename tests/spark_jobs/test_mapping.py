@@ -219,14 +219,7 @@ def test_nobody_tells_what_will_be_known_later(spark, tmp_path):
     assert {row.row_number: row[BROKEN] for row in checked.collect()} == {1: [], 2: ["known_after_landing"]}
 
 
-JOINED = """
-name: shop
-title: A shop that lends
-currency: EUR
-horizon_months: 12
-outcome: default_within_horizon
-blocks: [demographic]
-files:
+JOINED = SHOP.partition("files:")[0] + """files:
   asks: {path: 'asks.csv'}
   cards: {path: 'cards.csv', csv: {null_values: ['-']}}
   people: {path: 'people.csv'}
