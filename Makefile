@@ -6,7 +6,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-jobs test-dags test-whole-way up job psql rollback clean bench evaluate lint docs preflight
+.PHONY: help setup jobs-ready run test test-jobs test-dags test-whole-way up job psql rollback clean bench evaluate lint docs preflight
 
 # What is in .env holds unless the environment or the command line of make says otherwise.
 define environment
@@ -31,7 +31,9 @@ help: ## list the targets
 
 setup: ## everything that the other targets need: uv, both environments, pinned jars
 	@$(MAKE) preflight
-	@$(MAKE) -s .venv/jobs/.synced .venv/airflow/.synced
+	@$(MAKE) -s -j2 jobs-ready .venv/airflow/.synced
+
+jobs-ready: .venv/jobs/.synced
 	@$(environment) $(JOBS) -m conf.source
 	@$(environment) PATH="$(CURDIR)/.venv/jobs/bin:$$PATH" $(JOBS) -m dags.launch.jars && $(JOBS) -m dags.launch.packages && $(JOBS) -m spark_jobs.class_archive
 
@@ -52,10 +54,9 @@ job: ## one job by hand, beside Airflow: JOB=score AS_OF=2011-06-30; without JOB
 
 test: ## every test, in the environment that it belongs to
 	@$(MAKE) setup
-	@$(MAKE) -s .venv/jobs/.peers
 	@$(MAKE) -k -j2 test-jobs test-dags test-whole-way
 
-test-jobs:
+test-jobs: .venv/jobs/.peers
 	@$(JOBS) -m pytest tests --ignore=tests/dags --ignore=tests/test_whole_way.py
 
 # Beside test-jobs, the one after the other, so their lines wait for their end.
