@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from conf.settings import Settings, load_settings
-from dags.launch.processes import run_job, uninterrupted
+from dags.launch.processes import run_job, stopped_by_signals, uninterrupted
 
 SERVER = "spark_jobs.database_server"
 
@@ -52,13 +52,11 @@ def database(settings: Settings) -> Iterator[None]:
 def main() -> int:
     """The command's exit code; 1 where the database could not be set up."""
     try:
-        with database(load_settings()):
-            # Ctrl-C is the command's: psql only drops a line by it.
-            before = signal.signal(signal.SIGINT, lambda *_: None)
-            try:
-                return subprocess.run(sys.argv[1:]).returncode
-            finally:
-                signal.signal(signal.SIGINT, before)
+        with stopped_by_signals(), database(load_settings()), subprocess.Popen(sys.argv[1:]) as command:
+            # Ctrl-C is the command's: psql only drops a line by it. Who ends this process ends the command first.
+            signal.signal(signal.SIGINT, lambda *_: None)
+            signal.signal(signal.SIGTERM, lambda *_: command.terminate())
+            return command.wait()
     except DatabaseProblem as problem:
         print(problem, file=sys.stderr)
         return 1

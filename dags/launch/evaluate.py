@@ -18,7 +18,7 @@ from conf.settings import ROOT, Settings, load_settings
 from conf.source import load_source
 from conf.spark import JOBS_PYTHON
 from dags.launch.jars import lend_set_up
-from dags.launch.processes import stopped_by_signals
+from dags.launch.processes import Stopped, stopped_by_signals, uninterrupted
 
 DATA_SETS = ("uci_credit_card", "lendingclub", "berka")
 PORT = 54_401
@@ -84,7 +84,18 @@ def evaluate(settings: Settings, name: str, data: Path, as_of_date: date | None,
 
 
 def _run(arguments: list[str], of_market: dict[str, str]) -> None:
-    subprocess.run([JOBS_PYTHON, *arguments], env=of_market, cwd=ROOT, check=True)
+    command = [JOBS_PYTHON, *arguments]
+    with subprocess.Popen(command, env=of_market, cwd=ROOT) as step:
+        try:
+            code = step.wait()
+        except Stopped:
+            # Its job ends, and the database that it started.
+            with uninterrupted():
+                step.terminate()
+                step.wait()
+            raise
+    if code:
+        raise subprocess.CalledProcessError(code, command)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 from contextlib import ExitStack
 from types import SimpleNamespace
@@ -142,3 +143,11 @@ def test_a_command_runs_beside_the_database_and_keeps_its_exit_code(market, serv
     monkeypatch.setattr("sys.argv", ["database", "sh", "-c", "exit 7"])
     assert launch_database.main() == 7
     assert server.calls == ["status", "ensure", "stop"]
+
+
+def test_who_ends_the_command_beside_the_database_ends_both(market, server, monkeypatch):
+    monkeypatch.setattr(launch_database, "load_settings", lambda: market)
+    monkeypatch.setattr("sys.argv", ["database", "sh", "-c", f"sleep 0.5; kill {os.getpid()}; exec sleep 60"])
+    assert launch_database.main() == -signal.SIGTERM
+    assert server.calls == ["status", "ensure", "stop"]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
