@@ -90,7 +90,7 @@ bench: ## time and memory of each nightly task at 20,000 and 200,000 borrowers, 
 	@$(MAKE) setup
 	@$(environment) exec $(JOBS) -m dags.launch.bench $(if $(BORROWERS),--borrowers '$(BORROWERS)')
 
-evaluate: ## scores held against outcomes and peers, on one page; DATASETS= picks some, SOURCE= DATA= takes your own; FULL=1: also without gender and age
+evaluate: ## scores held against outcomes and peers, on one page; DATASETS= picks some, SOURCE= DATA= takes your own; FULL=1: its studies too
 	@$(MAKE) preflight
 	@$(MAKE) setup
 	@$(MAKE) -s .venv/jobs/.peers

@@ -274,17 +274,26 @@ class CrossValidation(_Evaluation):
 
 
 class OutOfTime(_Evaluation):
-    """A model trained on what was knowable on a past day, tested on rows of later days, these included, that it has not seen."""
+    """A model trained on what was knowable on a past day, tested on rows of later days, these included, that it has not seen.
+
+    also_within_months: the same scores are also held against defaults within so many months of the as-of date, fewer than
+    the source's horizon. walk_forward_from: the first day of a second test, under FULL=1: from then until tested_until the
+    model is trained anew every three months, and tested on the rows of these.
+    """
 
     protocol: Literal["out_of_time"]
     trained_on: date
     tested_from: date
     tested_until: date
+    also_within_months: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    walk_forward_from: date | None = None
 
     @model_validator(mode="after")
     def _tests_what_came_later(self) -> OutOfTime:
         if not self.trained_on <= self.tested_from <= self.tested_until:
             raise ValueError("evaluation: trained_on, tested_from, tested_until must follow each other: what was known then is no test")
+        if self.walk_forward_from and self.walk_forward_from > self.tested_until:
+            raise ValueError("evaluation: walk_forward_from lies after tested_until: nothing would be tested")
         return self
 
 
@@ -329,6 +338,8 @@ class Source(_Model):
                 self._check(f"tables.{name}.{number}", name, mapping)
         if self.orders and self.orders.from_file not in self.files:
             raise ValueError(f"orders.from: no file {self.orders.from_file}; files are {list(self.files)}")
+        if isinstance(self.evaluation, OutOfTime) and any(months >= self.horizon_months for months in self.evaluation.also_within_months):
+            raise ValueError(f"evaluation.also_within_months: outcomes look {self.horizon_months} months ahead; name fewer")
         return self
 
     def _check(self, place: str, table_name: str, mapping: TableMapping) -> None:

@@ -306,13 +306,15 @@ def _load_native(spark: SparkSession, kind: type, folder: Path, staging: str | N
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """What training showed. AUCs are out of fold; groups: rows, as far as watched, and defaults per risk group."""
+    """What training showed. AUCs are out of fold; groups: rows, as far as watched, and defaults per risk group; stacked:
+    the rows that the ensemble has learnt from."""
 
     rows: int
     defaults: int
     out_of_fold_auc: dict[str, float]
     groups: pd.DataFrame
     calibration_basis: str
+    stacked: StackedRows
 
 
 def fit_credit_model(
@@ -376,7 +378,7 @@ def fit_credit_model(
     of_score = bins_of(model.scorer.calibrator.prob_default(held_out))
     model = replace(model, reference=model.reference | {SCORE: of_score})
     report = TrainingReport(
-        rows, defaults, _out_of_fold_auc(ensemble_rows, held_out), groups, model.scorer.calibrator.basis
+        rows, defaults, _out_of_fold_auc(ensemble_rows, held_out), groups, model.scorer.calibrator.basis, ensemble_rows
     )
     return model, report
 

@@ -60,7 +60,7 @@ def page(data_sets: Mapping[str, tuple[str, Mapping[str, Any], pd.DataFrame]], c
     shown = [
         {
             "name": name, "title": title, "found": found, "protocol": protocol_in_words(found["protocol"]),
-            "scorers": _scorers(found), "plots": plots(rows, found["unfitted_peers"]), **_best(found),
+            "scorers": _scorers(found), "plots": plots(rows, found["unfitted_peers"]), **_best(found), "forward_scorers": _forward_scorers(found),
             "fairness": section(pd.DataFrame(found["fairness"]["groups"]), Fairness(**found["fairness"]["limits"])),
         }
         for name, (title, found, rows) in data_sets.items()
@@ -73,9 +73,16 @@ def _scorers(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     own = {name: found[name] for name in ("auc", "ks", "brier", "log_loss", "ece")}
     rows = {"ensemble": own, **found["left_out"], **found["sub_models"], **found["peers"], **found["single_features"]}
     return [
-        {"name": name, **{key: rows[name].get(key) for key in own}, "difference": found["auc_difference"].get(name), "p": found["delong_p"].get(name)}
+        {"name": name, **{key: rows[name].get(key) for key in own}, "difference": found["auc_difference"].get(name), "p": found["delong_p"].get(name),
+         "within": [by_months["auc"].get(name) for by_months in found["within_months"].values()]}
         for name in rows
     ]
+
+
+def _forward_scorers(found: Mapping[str, Any]) -> list[str]:
+    """The scorers of the walk-forward, in order; none where no year has an AUC."""
+    years = found["walk_forward"]["years"] if found["walk_forward"] else []
+    return list(next((year["auc"] for year in years if year["auc"]), {}))
 
 
 def _best(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,7 +90,8 @@ def _best(found: Mapping[str, Any]) -> dict[str, Any]:
     return {"peer": peer, "peer_auc": found["peers"][peer]["auc"], "difference": found["auc_difference"][peer], "p": found["delong_p"][peer]}
 
 
-_TEMPLATE = """<!doctype html>
+_TEMPLATE = """{% macro difference(ends) %}{{ "{:+.4f}".format(ends[1]) }} [{{ "{:+.4f}".format(ends[0]) }}, {{ "{:+.4f}".format(ends[2]) }}]{% endmacro %}
+<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>MosaicLoan: evaluation</title><style>
 body{font:15px/1.5 system-ui,sans-serif;color:#1f2933;max-width:1080px;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.5rem;margin-bottom:.2rem}h2{font-size:1.15rem;margin-top:2.2rem;border-top:1px solid #d5dde3;padding-top:1rem}
@@ -99,7 +107,7 @@ Peers learn from the same rows, folds, features and weights. ECE: expected calib
 {% for one in shown %}<tr><td><a href="#{{ one.name }}">{{ one.name }}</a></td><td class="n">{{ "{:,.0f}".format(one.found.rows) }}</td>
 <td class="n">{{ "{:,.0f}".format(one.found.defaults) }}</td><td class="n">{{ one.found.auc|f4 }}</td>
 <td class="n">{{ one.found.auc_interval[0]|f4 }} – {{ one.found.auc_interval[1]|f4 }}</td><td>{{ words[one.peer] }}</td><td class="n">{{ one.peer_auc|f4 }}</td>
-<td class="n">{{ "{:+.4f}".format(one.difference[1]) }} [{{ "{:+.4f}".format(one.difference[0]) }}, {{ "{:+.4f}".format(one.difference[2]) }}]</td>
+<td class="n">{{ difference(one.difference) }}</td>
 <td class="n">{{ "{:.2g}".format(one.p) }}</td><td class="n">{{ one.found.ece|f4 }}</td></tr>
 {% endfor %}</table>
 {% for one in shown %}
@@ -109,13 +117,42 @@ Peers learn from the same rows, folds, features and weights. ECE: expected calib
 {% for name, why in one.found.unfitted_peers.items() %}<p>Left out, as it could not be fitted: {{ words.get(name, name) }} ({{ why }}).</p>
 {% endfor %}
 <table><tr><th>scorer</th><th class="n">AUC</th><th class="n">KS</th><th class="n">Brier</th><th class="n">log loss</th><th class="n">ECE</th>
-<th class="n">ensemble less this</th><th class="n">p</th></tr>
+<th class="n">ensemble less this</th><th class="n">p</th>{% for months in one.found.within_months %}<th class="n">AUC, {{ months }} months</th>{% endfor %}</tr>
 {% for row in one.scorers %}<tr{% if row.name == "ensemble" %} class="own"{% endif %}><td>{{ words.get(row.name, row.name) }}</td><td class="n">{{ row.auc|f4 }}</td>
 <td class="n">{{ row.ks|f4 }}</td><td class="n">{{ row.brier|f4 }}</td><td class="n">{{ row.log_loss|f4 }}</td><td class="n">{{ row.ece|f4 }}</td>
-<td class="n">{% if row.difference %}{{ "{:+.4f}".format(row.difference[1]) }} [{{ "{:+.4f}".format(row.difference[0]) }}, {{ "{:+.4f}".format(row.difference[2]) }}]{% endif %}</td>
-<td class="n">{% if row.p is not none %}{{ "{:.2g}".format(row.p) }}{% endif %}</td></tr>
+<td class="n">{% if row.difference %}{{ difference(row.difference) }}{% endif %}</td>
+<td class="n">{% if row.p is not none %}{{ "{:.2g}".format(row.p) }}{% endif %}</td>{% for area in row.within %}<td class="n">{{ area|f4 }}</td>{% endfor %}</tr>
 {% endfor %}</table>
+{% for months, found in one.found.within_months.items() %}
+<p>The last column holds the same scores against default within {{ months }} months instead: {{ found.defaults|count }} of {{ found.rows|count }} rows.
+{% if found.auc %}AUC of the ensemble {{ found.auc.ensemble|f4 }} ({{ found.auc_interval.ensemble[0]|f4 }} – {{ found.auc_interval.ensemble[1]|f4 }}), less that of {{ words[one.peer]|replace("peer: ", "") }}
+{{ difference(found.auc_difference[one.peer]) }}.{% else %}Too few for an AUC.{% endif %}</p>
+{% endfor %}
 <div class="plots">{% for plot in one.plots %}{{ plot }}{% endfor %}</div>
+{% if one.found.walk_forward %}{% set forward = one.found.walk_forward %}
+<h3>Walk-forward</h3>
+<p>The whole stack trained anew at the start of each quarter on what was knowable then, and tested on that quarter's rows; a year pools its quarters.
+Intervals 95% (DeLong).</p>
+<table><tr><th>period</th><th>trained on</th><th class="n">rows</th><th class="n">defaults</th>{% for scorer in one.forward_scorers %}<th class="n">AUC, {{ words.get(scorer, scorer) }}</th>
+{% if loop.first %}<th class="n">interval</th>{% endif %}{% endfor %}</tr>
+{% for row in forward.years + forward.quarters %}<tr{% if not row.trained_on %} class="own"{% endif %}><td>{{ row.period }}</td><td>{{ row.trained_on or "each quarter" }}</td>
+<td class="n">{{ row.rows|count }}</td><td class="n">{{ row.defaults|count }}</td>{% for scorer in one.forward_scorers %}<td class="n">{{ row.auc.get(scorer)|f4 }}</td>
+{% if loop.first %}<td class="n">{% if row.auc %}{{ row.auc_interval[scorer][0]|f4 }} – {{ row.auc_interval[scorer][1]|f4 }}{% endif %}</td>{% endif %}{% endfor %}</tr>
+{% endfor %}</table>
+{% for quarter, why in forward.left_out.items() %}<p>{{ quarter }} is left out: {{ why }}.</p>
+{% endfor %}
+{% endif %}
+{% if one.found.auc_loss %}{% set loss = one.found.auc_loss %}
+<h3>AUC loss against cross-entropy</h3>
+<p>A single network on the same sub-model outputs, learnt with the AUC loss (weight {{ one.found.protocol.auc_weight }}) and with cross-entropy alone, {{ loss.seeds }} seeds each:
+mean and, in brackets, standard deviation over seeds. The interval is that of the mean paired difference over seeds; that other rows would be tested is not in it.</p>
+<table><tr><th>metric</th><th class="n">AUC loss</th><th class="n">cross-entropy</th><th class="n">difference</th><th class="n">interval</th></tr>
+{% for metric, label in (("auc", "AUC, higher is better"), ("log_loss", "log loss, lower is better"), ("brier", "Brier, lower is better")) %}
+<tr><td>{{ label }}</td>{% for side in (loss.auc_loss[metric], loss.cross_entropy[metric]) %}<td class="n">{{ side.mean|f4 }} ({{ side.sd|f4 }})</td>{% endfor %}
+<td class="n">{{ "{:+.5f}".format(loss.difference[metric].mean) }}</td>
+<td class="n">{{ "{:+.5f}".format(loss.difference[metric].interval[0]) }} to {{ "{:+.5f}".format(loss.difference[metric].interval[1]) }}</td></tr>
+{% endfor %}</table>
+{% endif %}
 <h3>Groups</h3>
 {{ one.fairness }}
 {% endfor %}

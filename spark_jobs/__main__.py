@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--training", action="store_true", help="open_night, ingest: for training, which needs no champion"
     )
-    parser.add_argument("--full", action="store_true", help="evaluate: also without gender and age, which trains twice")
+    parser.add_argument("--full", action="store_true", help="evaluate: the studies too, which train many times")
     options = parser.parse_args(arguments)
     if not options.job.startswith("rollback_") and not options.as_of_date:
         parser.error(f"{options.job} needs --as-of-date")

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, timedelta
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,14 @@ from conf.features import FEATURES
 from conf.settings import Fairness, Settings
 from conf.source import CrossValidation, OutOfTime, Source, load_source
 from features.training_set import build_training_set, month_end, with_region
-from models.credit_model import Origin, fit_credit_model
+from models.auc_loss import compare_losses, probabilities_by_seed
+from models.credit_model import Origin, TooFewDefaults, fit_credit_model
+from models.ensemble import INPUTS
 from models.fairness import ATTRIBUTES, GENDER_AND_AGE, build_attributes, fairness_table
 from models.hazard import Curves, Hazard
 from models.metrics import auc, auc_difference, auc_interval, label_weight, score_metrics
 from models.peers import PEERS, known_features
-from models.sub_models import KEYS, SUB_MODELS
+from models.sub_models import KEYS, LOG_ODDS, SUB_MODELS
 from spark_jobs.allocate import bounded
 from spark_jobs.lake import Lake
 from spark_jobs.leak_gate import leak_measures, require_no_leak, sides_apart
@@ -57,8 +60,8 @@ class Split:
 def run(spark: SparkSession, settings: Settings, as_of_date: date, full: bool = False) -> None:
     """Write ``reports/evaluation.json`` and ``reports/predictions.parquet`` of this market.
 
-    as_of_date: the last day whose knowledge tells outcomes. full: train a second time, without gender and age.
-    Raises NoOpenNight before its training night is opened.
+    as_of_date: the last day whose knowledge tells outcomes. full: the studies too: a second training without gender and age,
+    the AUC loss against cross-entropy, and the protocol's walk-forward. Raises NoOpenNight before its training night is opened.
     """
     lake, source = Lake(spark, settings), load_source(settings.source)
     night = current_night(settings, as_of_date, training=True)
@@ -77,8 +80,13 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date, full: bool = 
     folder = settings.market / "reports"
     folder.mkdir(parents=True, exist_ok=True)
     rows.to_parquet(folder / "predictions.parquet", index=False)
-    how = {**protocol.model_dump(mode="json"), "within_policy_only": settings.training.within_policy_only}
-    found = findings(rows, how, settings.fairness, unfitted)
+    how = {
+        **protocol.model_dump(mode="json"), "known_on": as_of_date.isoformat(),
+        "within_policy_only": settings.training.within_policy_only, "auc_weight": settings.training.auc_weight,
+    }
+    walks = full and isinstance(protocol, OutOfTime) and protocol.walk_forward_from
+    forward = walk_forward(silver, source, settings, as_of_date, of) if walks else None
+    found = findings(rows, how, settings.fairness, unfitted, forward)
     (folder / "evaluation.json").write_text(json.dumps(found, indent=1))
     print(json.dumps(found, indent=1))
 
@@ -113,36 +121,71 @@ def cross_validation(silver: Mapping[str, DataFrame], source: Source, settings: 
         placed.unpersist()
 
 
+@dataclass(frozen=True)
+class Period:
+    """Days to test, both ends included, and the day whose knowledge trains."""
+
+    trained_on: date
+    first: date
+    last: date
+
+    @property
+    def quarter(self) -> str:
+        """The calendar quarter in which it ends, such as 2010 Q1."""
+        return f"{self.last.year} Q{(self.last.month + 2) // 3}"
+
+
 def out_of_time(silver: Mapping[str, DataFrame], source: Source, settings: Settings, as_of_date: date) -> Iterator[Split]:
     """One split: what was knowable on the training date, and rows of the days to test that are not among it."""
     protocol: OutOfTime = source.evaluation
-    first, last = protocol.tested_from, protocol.tested_until
+    period = Period(protocol.trained_on, protocol.tested_from, protocol.tested_until)
+    return _splits_of([period], silver, source, settings, as_of_date)
+
+
+def quarters(first: date, last: date) -> list[Period]:
+    """Three months each, from the first day to the last, which may cut the last one short; trained on their own first day."""
+    count = (last.year - first.year) * 12 + last.month - first.month
+    # All from the first day: 31 December, 31 March, 30 June, 30 September, 31 December.
+    starts = [(pd.Timestamp(first) + pd.DateOffset(months=months)).date() for months in range(0, count + 4, 3)]
+    return [Period(start, start, min(after - timedelta(days=1), last)) for start, after in pairwise(starts) if start <= last]
+
+
+def _splits_of(
+    periods: Sequence[Period], silver: Mapping[str, DataFrame], source: Source, settings: Settings, as_of_date: date
+) -> Iterator[Split]:
+    """One split per period, in order of time."""
+    first, last = periods[0].first, periods[-1].last
     count = (last.year - first.year) * 12 + last.month - first.month + 1
     monthly = settings.training.model_copy(update={"cohort_step_months": 1})
     # Both are kept before anything is asked of them: the optimizer would carry a condition into 80 formulas without end.
     later = build_training_set(silver, source, monthly, as_of_date, [month_end(first, month) for month in range(count)]).persist()
-    known = build_training_set(silver, source, settings.training, protocol.trained_on).persist()
-    require_no_leak(leak_measures(known, silver, source, settings, protocol.trained_on), "the training rows")
     require_no_leak(leak_measures(later, silver, source, settings, as_of_date), "the rows to test")
-    in_time = F.col("as_of_date").between(F.lit(first), F.lit(last))
-    test = later.where(in_time).join(known, on=list(KEYS), how="left_anti")
-    yield Split(f"trained on {protocol.trained_on}, tested on {first} to {last}", known, test)
+    for period in periods:
+        known = build_training_set(silver, source, settings.training, period.trained_on).persist()
+        require_no_leak(
+            leak_measures(known, silver, source, settings, period.trained_on), f"the training rows of {period.trained_on}"
+        )
+        in_time = F.col("as_of_date").between(F.lit(period.first), F.lit(period.last))
+        test = later.where(in_time).join(known, on=list(KEYS), how="left_anti")
+        yield Split(f"trained on {period.trained_on}, tested on {period.first} to {period.last}", known, test)
+        known.unpersist()
+    later.unpersist()
 
 
 def predictions(
     split: Split, settings: Settings, of: Origin, single_features: Sequence[str], full: bool = False
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """One row per tested row: keys, split, repeat, is_default, the attributes of fairness, and a column per scorer:
-    probabilities, for sub-models log-odds, for a single feature its value, unknown ones as 0. Then the peers that could not
-    be fitted, each with why.
+    """One row per tested row: keys, split, repeat, is_default, default_on, the attributes of fairness, and a column per scorer:
+    probabilities, for sub-models log-odds, for a single feature its value, unknown ones as 0; under full those of
+    ``probabilities_by_seed`` too. Then the peers that could not be fitted, each with why.
 
     split.test has region beside the columns of TRAINING_SET. Raises TooManyRows.
     """
-    model, _ = fit_credit_model(split.training, split.training.limit(0), settings.training, of, _NO_LIFETIME)
+    model, report = fit_credit_model(split.training, split.training.limit(0), settings.training, of, _NO_LIFETIME)
     names = list(model.features)
     scored = _sorted(
         model.score(split.test, settings.scores).select(
-            *KEYS, "is_default", "prob_default", "risk_group", "region", *(f"{name}_log_odds" for name in SUB_MODELS),
+            *KEYS, "is_default", "default_on", "prob_default", "risk_group", "region", *INPUTS,
             *(feature.name for feature in FEATURES),
         )
     )
@@ -152,8 +195,7 @@ def predictions(
     used = known_features(rows[names])
     is_default = rows["is_default"].to_numpy(dtype=float)
     weight = label_weight(is_default, rows["watched_share"].to_numpy())
-    columns = {"ensemble": scored["prob_default"], **{name: scored[f"{name}_log_odds"] for name in SUB_MODELS}}
-    unfitted = {}
+    columns, unfitted = _of_stack(scored, single_features), {}
     for name, fit in PEERS.items():
         try:
             columns[name] = fit(rows[used], is_default, weight, settings.training.seed % 2**31)(scored[used])
@@ -161,27 +203,111 @@ def predictions(
             raise
         except Exception as problem:  # each library has errors of its own for rows that it cannot learn from
             unfitted[name] = f"{split.name}: {type(problem).__name__}: {problem}"
-    columns |= {name: scored[name].fillna(0.0) for name in single_features}
     if full:
+        columns |= probabilities_by_seed(report.stacked, scored[list(INPUTS)].to_numpy(), settings.training)
         blind = settings.training.model_copy(update={"left_out_features": [*settings.training.left_out_features, *GENDER_AND_AGE]})
         without, _ = fit_credit_model(split.training, split.training.limit(0), blind, of, _NO_LIFETIME)
         columns[WITHOUT] = _sorted(without.score(split.test, settings.scores).select(*KEYS, "prob_default"))["prob_default"]
     attributes = build_attributes(scored["age_years"], scored["is_female"], scored["region"])
-    tested = scored[[*KEYS, "is_default", "risk_group"]].join(attributes)
+    tested = scored[[*KEYS, "is_default", "default_on", "risk_group"]].join(attributes)
     return tested.assign(split=split.name, repeat=split.repeat, **columns), unfitted
+
+
+def _of_stack(scored: pd.DataFrame, single_features: Sequence[str]) -> dict[str, pd.Series]:
+    """The scorers that need no training of their own, by name."""
+    of_sub_models = {name: scored[column] for name, column in zip(SUB_MODELS, LOG_ODDS, strict=True)}
+    return {"ensemble": scored["prob_default"], **of_sub_models, **{name: scored[name].fillna(0.0) for name in single_features}}
 
 
 def _sorted(rows: DataFrame) -> pd.DataFrame:
     return rows.toPandas().sort_values(list(KEYS), ignore_index=True)
 
 
+def walk_forward(
+    silver: Mapping[str, DataFrame], source: Source, settings: Settings, as_of_date: date, of: Origin
+) -> dict[str, object]:
+    """``walk_forward_findings`` of the whole stack, trained anew for each quarter and tested on its rows; without peers."""
+    protocol: OutOfTime = source.evaluation
+    periods = quarters(protocol.walk_forward_from, protocol.tested_until)
+    tested, left_out = {}, {}
+    for period, split in zip(periods, _splits_of(periods, silver, source, settings, as_of_date), strict=True):
+        print(f"{settings.source}: walk-forward, {period.quarter}: {split.name}", flush=True)
+        if split.test.isEmpty():
+            left_out[period.quarter] = "no rows to test"
+            continue
+        try:
+            model, _ = fit_credit_model(split.training, split.training.limit(0), settings.training, of, _NO_LIFETIME)
+        except TooFewDefaults as problem:
+            left_out[period.quarter] = str(problem)
+            continue
+        columns = ("is_default", "prob_default", *LOG_ODDS, *protocol.single_features)
+        scored = _sorted(model.score(split.test, settings.scores).select(*KEYS, *columns))
+        tested[period] = scored[["is_default"]].assign(**_of_stack(scored, protocol.single_features))
+    return walk_forward_findings(tested, left_out)
+
+
+def walk_forward_findings(tested: Mapping[Period, pd.DataFrame], left_out: Mapping[str, str]) -> dict[str, object]:
+    """``ranking`` of the scorers by calendar year, its quarters pooled, and by quarter.
+
+    tested: in order of time, is_default and a column per scorer, one row per tested row. left_out: quarters without a model,
+    each with why.
+    """
+
+    def found(rows: pd.DataFrame) -> dict[str, object]:
+        scorers = rows.columns.drop("is_default")
+        return ranking({name: rows[name].to_numpy(dtype=float) for name in scorers}, rows["is_default"].to_numpy(dtype=float))
+
+    years = groupby(tested, key=lambda period: period.last.year)
+    return {
+        "years": [{"period": str(year)} | found(pd.concat([tested[period] for period in periods])) for year, periods in years],
+        "quarters": [
+            {
+                "period": period.quarter, "trained_on": str(period.trained_on), "tested_from": str(period.first),
+                "tested_until": str(period.last),
+            } | found(rows)
+            for period, rows in tested.items()
+        ],
+        "left_out": dict(left_out),
+    }
+
+
+def ranking(scores: Mapping[str, np.ndarray], is_default: np.ndarray) -> dict[str, object]:
+    """rows, defaults, auc and auc_interval, these by scorer and empty with fewer than two rows of a class.
+
+    scores: of shape (rows,), as is_default; outcomes are final.
+    """
+    defaults = int(is_default.sum())
+    ranked = scores if min(defaults, len(is_default) - defaults) >= 2 else {}
+    return {
+        "rows": len(is_default), "defaults": defaults,
+        "auc": {name: auc(score, is_default, np.ones(len(score))) for name, score in ranked.items()},
+        "auc_interval": {name: auc_interval(score, is_default) for name, score in ranked.items()},
+    }
+
+
+def within_months(rows: pd.DataFrame, scores: Mapping[str, np.ndarray], months: int, known_on: str) -> dict[str, object]:
+    """``ranking`` of the same scores by another outcome: a default within so many months of the as-of date.
+
+    rows: as_of_date and default_on; scores: by scorer, in their order. Rows whose months had not passed on known_on are left
+    out. auc_difference: the ensemble less the other, paired, with its 95% interval.
+    """
+    end = pd.to_datetime(rows["as_of_date"]) + pd.DateOffset(months=months)
+    passed = (end <= pd.Timestamp(known_on)).to_numpy()
+    is_default = (pd.to_datetime(rows["default_on"]) <= end).to_numpy(dtype=float)[passed]
+    scores = {name: score[passed] for name, score in scores.items()}
+    found = ranking(scores, is_default)
+    less = {name: auc_difference(scores["ensemble"], scores[name], is_default) for name in found["auc"] if name != "ensemble"}
+    return found | {"auc_difference": {name: [one.low, one.difference, one.high] for name, one in less.items()}}
+
+
 def findings(
-    rows: pd.DataFrame, protocol: Mapping[str, Any], fairness: Fairness, unfitted: Mapping[str, str]
+    rows: pd.DataFrame, protocol: Mapping[str, Any], fairness: Fairness, unfitted: Mapping[str, str],
+    forward: Mapping[str, Any] | None = None,
 ) -> dict[str, object]:
     """The figures of one data set, as evaluation.json has them; protocol: how it was tested, as JSON has it.
 
     unfitted: the peers that some split could not fit, each with why; they have no figures. Of several repeats figures are
-    means, each repeat's being those of all its rows pooled; groups are those of the first.
+    means, each repeat's being those of all its rows pooled; groups are those of the first. forward: ``walk_forward_findings``.
     """
     rows = rows.sort_values(["repeat", *KEYS])
     repeats = rows["repeat"].nunique()
@@ -196,7 +322,7 @@ def findings(
     def figures(name: str) -> dict[str, float]:
         return pd.DataFrame([score_metrics(prob, is_default, final) for prob in scores[name]]).mean(skipna=False).to_dict()
 
-    def ranking(name: str) -> dict[str, float]:
+    def mean_auc(name: str) -> dict[str, float]:
         return {"auc": float(np.mean([auc(score, is_default, final) for score in scores[name]]))}
 
     differences = {name: auc_difference(scores["ensemble"], scores[name], is_default) for name in others}
@@ -205,13 +331,19 @@ def findings(
     return {
         **figures("ensemble"),
         "auc_interval": auc_interval(scores["ensemble"], is_default),
-        "sub_models": {name: ranking(name) for name in SUB_MODELS},
-        "single_features": {name: ranking(name) for name in protocol["single_features"]},
+        "sub_models": {name: mean_auc(name) for name in SUB_MODELS},
+        "single_features": {name: mean_auc(name) for name in protocol["single_features"]},
         "peers": {name: figures(name) for name in peers},
         "unfitted_peers": dict(unfitted),
         "left_out": {name: figures(name) for name in left_out},
         "fairness": {"limits": fairness.model_dump(), "groups": json.loads(groups.to_json(orient="records"))},
         "delong_p": {name: found.p for name, found in differences.items()},
         "auc_difference": {name: [found.low, found.difference, found.high] for name, found in differences.items()},
+        "within_months": {
+            str(months): within_months(first, {name: score[0] for name, score in scores.items()}, months, protocol["known_on"])
+            for months in protocol.get("also_within_months", ())
+        },
+        "auc_loss": compare_losses(rows),
+        "walk_forward": forward,
         "protocol": protocol,
     }

@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("--data-sets", nargs="*", choices=DATA_SETS, default=None, help="some of the shipped ones")
     parser.add_argument("--source", help="a source of your own instead; its files are in MOSAIC_DATA")
     parser.add_argument("--folder", type=Path, default=ROOT.parent / "shared" / "data", help="holds a folder of each shipped data set")
-    parser.add_argument("--full", action="store_true", help="also without gender and age, which trains twice")
+    parser.add_argument("--full", action="store_true", help="the studies too: without gender and age, walk-forward, the AUC loss over seeds")
     parser.add_argument("--as-of-date", type=date.fromisoformat, help="the last day whose knowledge tells outcomes; by default the source's")
     options = parser.parse_args()
     settings = load_settings()

@@ -90,6 +90,24 @@ tables:"""
         load_source("shop", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ("tested_from: 2023-12-30", r"shop\.yaml:\d+: .*must follow each other"),
+        ("walk_forward_from: 2024-07-01", r"shop\.yaml:\d+: .*walk_forward_from lies after tested_until"),
+        ("also_within_months: [6, 12]", r"shop\.yaml:\d+: evaluation\.also_within_months: outcomes look 12 months ahead; name fewer"),
+        ("also_within_months: [0]", r"shop\.yaml:\d+: .*also_within_months\.0: Input should be greater than or equal to 1"),
+    ],
+)
+def test_an_evaluation_that_tests_nothing_is_named(tmp_path, changed, says):
+    key, _, value = changed.partition(": ")
+    good = {"protocol": "out_of_time", "trained_on": "2023-12-31", "tested_from": "2023-12-31", "tested_until": "2024-06-30"}
+    lines = "".join(f"  {name}: {text}\n" for name, text in (good | {key: value}).items())
+    (tmp_path / "shop.yaml").write_text(f"{GOOD}evaluation:\n{lines}")
+    with pytest.raises(SourceError, match=says):
+        load_source("shop", tmp_path)
+
+
 def test_a_currency_without_a_note_is_named_with_its_line(tmp_path):
     (tmp_path / "shop.yaml").write_text(GOOD.replace("currency: EUR", "currency: GBP"))
     source = load_source("shop", tmp_path)

@@ -12,12 +12,14 @@ from pyspark.sql import functions as F
 
 from conf.settings import load_settings
 from conf.source import CrossValidation, OutOfTime, load_source
-from models.credit_model import Origin
+from features.training_set import month_end
+from models import auc_loss
+from models.credit_model import Origin, TooFewDefaults
 from models.evaluation_page import page
 from models.fairness import ATTRIBUTES
 from models.leakage import LeakFound
 from models.peers import PEERS, known_features
-from models.sub_models import KEYS, SUB_MODELS
+from models.sub_models import KEYS, LOG_ODDS, SUB_MODELS
 from spark_jobs import evaluate, leak_gate
 
 DAY = date(2011, 3, 31)
@@ -59,7 +61,7 @@ def test_out_of_time_tests_only_rows_that_did_not_train(settings, training_rows,
     ))
     # Drawn defaults are all of September.
     monkeypatch.setattr(leak_gate, "audit", lambda *asked: {})
-    with pytest.raises(LeakFound, match="the training rows know more than they may: outcomes_future = "):
+    with pytest.raises(LeakFound, match="the training rows of 2010-02-28 know more than they may: outcomes_future = "):
         next(evaluate.out_of_time({}, source, settings, DAY))
     monkeypatch.setattr(evaluate, "leak_measures", lambda *asked: {})
     (split,) = evaluate.out_of_time({}, source, settings, DAY)
@@ -69,11 +71,100 @@ def test_out_of_time_tests_only_rows_that_did_not_train(settings, training_rows,
     assert split.training.count() == known.count()
 
 
+def test_walk_forward_trains_on_each_quarters_first_day_and_says_what_is_left_out(settings, training_rows, monkeypatch):
+    asked, trained = [], []
+
+    def build(silver, source, training, as_of_date, months=None):
+        asked.append((as_of_date, months))
+        # Known on a training date are the rows of the days before.
+        return training_rows(30) if months else training_rows(30).where(F.col("as_of_date") < F.lit(as_of_date))
+
+    class Model:
+        def score(self, frame, scores):
+            return frame.withColumns({"prob_default": F.lit(0.5), **{name: F.lit(1.0) for name in LOG_ODDS}})
+
+    def fit(rows, *others):
+        trained.append(rows.count())
+        if len(trained) == 1:
+            raise TooFewDefaults("5 defaults")
+        return Model(), None
+
+    monkeypatch.setattr(evaluate, "build_training_set", build)
+    monkeypatch.setattr(evaluate, "leak_measures", lambda *asked: {})
+    monkeypatch.setattr(evaluate, "fit_credit_model", fit)
+    source = source_with(OutOfTime(
+        protocol="out_of_time", trained_on=DAY, tested_from=DAY, tested_until=DAY, single_features=("loan_interest_rate",),
+        walk_forward_from=date(2009, 11, 30),
+    ))
+    found = evaluate.walk_forward({}, source, settings, DAY, Origin("simulated", "2011-03-31", 12, "test"))
+    # Rows stand at the ends of January (first quarter, until 27 February), February and March 2010.
+    assert asked[0] == (DAY, [month_end(date(2009, 11, 30), months) for months in range(17)])
+    assert [day for day, _ in asked[1:4]] == [date(2009, 11, 30), date(2010, 2, 28), date(2010, 5, 30)]
+    assert trained == [0, 30]
+    assert found["left_out"] == {"2010 Q1": "5 defaults", **dict.fromkeys(["2010 Q3", "2010 Q4", "2011 Q1"], "no rows to test")}
+    (quarter,), (year,) = found["quarters"], found["years"]
+    assert (quarter["period"], quarter["trained_on"], quarter["tested_until"]) == ("2010 Q2", "2010-02-28", "2010-05-29")
+    assert (year["period"], year["rows"], quarter["rows"]) == ("2010", 60, 60)
+    assert year["auc"]["ensemble"] == 0.5 and set(year["auc"]) == {"ensemble", *SUB_MODELS, "loan_interest_rate"}
+
+
+def test_quarters_go_from_the_first_day_to_the_last():
+    ends_of_month = evaluate.quarters(date(2009, 12, 31), date(2010, 8, 31))
+    assert ends_of_month == [
+        evaluate.Period(date(2009, 12, 31), date(2009, 12, 31), date(2010, 3, 30)),
+        evaluate.Period(date(2010, 3, 31), date(2010, 3, 31), date(2010, 6, 29)),
+        evaluate.Period(date(2010, 6, 30), date(2010, 6, 30), date(2010, 8, 31)),  # cut short
+    ]
+    assert [period.quarter for period in ends_of_month] == ["2010 Q1", "2010 Q2", "2010 Q3"]
+    assert [period.last for period in evaluate.quarters(date(2010, 1, 1), date(2010, 12, 31))][-1] == date(2010, 12, 31)
+    assert len(evaluate.quarters(DAY, DAY)) == 1
+
+
+def test_a_year_pools_its_quarters():
+    def rows(is_default, ensemble):
+        return pd.DataFrame({"is_default": is_default, "ensemble": ensemble})
+
+    first, second, third = evaluate.quarters(date(2010, 4, 1), date(2010, 12, 31))
+    (next_year,) = evaluate.quarters(date(2011, 1, 1), date(2011, 3, 31))
+    tested = {
+        first: rows([True, True, False, False], [0.4, 0.3, 0.2, 0.1]),
+        second: rows([True, True, False, False], [0.8, 0.7, 0.6, 0.5]),  # of another level: pooled, two pairs of four are lost
+        third: rows([True, False], [0.9, 0.0]),
+        next_year: rows([False, False], [0.9, 0.0]),
+    }
+    found = evaluate.walk_forward_findings(tested, {"2010 Q1": "why"})
+    assert [(row["period"], row["rows"], row["defaults"]) for row in found["years"]] == [("2010", 10, 5), ("2011", 2, 0)]
+    # Of 5 x 5 pairs those of the first quarter's two defaults with the second's two others are lost.
+    assert found["years"][0]["auc"] == {"ensemble": pytest.approx(21 / 25)}
+    low, high = found["years"][0]["auc_interval"]["ensemble"]
+    assert low < 21 / 25 < high
+    assert [row["auc"] for row in found["quarters"]] == [{"ensemble": 1.0}, {"ensemble": 1.0}, {}, {}]
+
+
+def test_the_label_within_months_counts_whose_months_had_passed():
+    day, one_day = pd.Timestamp(2010, 1, 31), pd.Timedelta(days=1)
+    rows = pd.DataFrame({
+        # On the last day, a day later, never; twice more good and bad; and one whose year ends after known_on.
+        "as_of_date": [day] * 5 + [day + one_day],
+        "default_on": [day + 365 * one_day, day + 366 * one_day, None, day + one_day, None, day + 2 * one_day],
+    }).map(lambda value: None if pd.isna(value) else value.date())
+    scores = {"ensemble": np.array([0.9, 0.5, 0.2, 0.8, 0.1, 0.0]), "record": np.array([0.9, 0.5, 0.2, 0.3, 0.1, 0.0])}
+    found = evaluate.within_months(rows, scores, 12, "2011-01-31")
+    assert (found["rows"], found["defaults"]) == (5, 2)
+    # The credit record has one of 2 x 3 pairs the wrong way round.
+    assert found["auc"] == {"ensemble": 1.0, "record": pytest.approx(5 / 6)}
+    assert found["auc_difference"]["record"][1] == pytest.approx(1 / 6)
+    assert evaluate.within_months(rows, scores, 12, "2011-01-30") == {
+        "rows": 0, "defaults": 0, "auc": {}, "auc_interval": {}, "auc_difference": {},
+    }
+
+
 def test_scorers_are_held_against_each_other_on_the_same_rows(settings, small_training, training_rows, monkeypatch):
     def refuses(*learned):
         raise RuntimeError("nothing to bin")
 
     monkeypatch.setitem(evaluate.PEERS, "refuses", refuses)
+    monkeypatch.setattr(auc_loss, "SEEDS", 2)
     rows = training_rows(500)
     rows = rows.withColumn("region", F.lit("west")).withColumn("is_female", F.round("is_female"))
     split = evaluate.Split("by hand", rows.where("identity_group_id < 'g00200'"), rows.where("identity_group_id >= 'g00200'"))
@@ -87,8 +178,17 @@ def test_scorers_are_held_against_each_other_on_the_same_rows(settings, small_tr
     assert found[scorers].notna().all().all()
     assert found[["ensemble", *peers]].apply(lambda column: column.between(0, 1).all()).all()
 
-    protocol = CrossValidation(protocol="cross_validation", single_features=("loan_interest_rate",)).model_dump(mode="json")
-    told = evaluate.findings(found, protocol, market.fairness, unfitted)
+    # The same folds at another seed give another network, and no better one than six of them.
+    assert (found["auc_loss_0"] != found["auc_loss_1"]).any() and (found["auc_loss_0"] != found["cross_entropy_0"]).any()
+    assert found[[f"{loss}_{seed}" for loss in auc_loss.LOSSES for seed in range(2)]].apply(lambda column: column.between(0, 1).all()).all()
+
+    protocol = OutOfTime(
+        protocol="out_of_time", trained_on=DAY, tested_from=DAY, tested_until=DAY, single_features=("loan_interest_rate",),
+        also_within_months=(6,),
+    ).model_dump(mode="json") | {"known_on": "2011-03-31", "within_policy_only": False, "auc_weight": 0.5}
+    quarter = evaluate.Period(DAY, DAY, DAY)
+    forward = evaluate.walk_forward_findings({quarter: found[["is_default", "ensemble", "record"]]}, {"2010 Q4": "5 defaults"})
+    told = evaluate.findings(found, protocol, market.fairness, unfitted, forward)
     assert {"auc", "ks", "brier", "log_loss", "ece", "peers", "delong_p", "protocol"} <= set(told)
     # Four of 80 features tell of default; 1,200 rows teach some peers little.
     assert told["auc"] > 0.65
@@ -100,10 +200,19 @@ def test_scorers_are_held_against_each_other_on_the_same_rows(settings, small_tr
     assert told["left_out"][evaluate.WITHOUT]["auc"] == pytest.approx(told["auc"], abs=0.05)
     assert {group["attribute"] for group in told["fairness"]["groups"]} == {"gender", "age_band", "region"}
 
+    # All default in September: the rows of March within six months, those before in none.
+    within = told["within_months"]["6"]
+    assert (within["rows"], within["defaults"]) == (300, found.loc[found["as_of_date"] == date(2010, 3, 31), "is_default"].sum())
+    assert set(within["auc"]) == {"ensemble", *SUB_MODELS, *peers, "loan_interest_rate", evaluate.WITHOUT}
+    assert forward["years"][0]["auc"]["ensemble"] == pytest.approx(told["auc"])
+
     html = page({"by_hand": ("By hand", told, found)}, "code", datetime(2026, 1, 1, tzinfo=UTC))
     assert "ensemble without gender and age" in html and "<td>female</td>" in html
     assert f"{told['auc']:.4f}" in html and f"{told['peers']['catboost']['auc']:.4f}" in html
     assert "could not be fitted: refuses (by hand: RuntimeError: nothing to bin)" in html
+    assert "AUC, 6 months" in html and f"{within['auc']['catboost']:.4f}" in html
+    assert "2011 Q1" in html and "2010 Q4 is left out: 5 defaults." in html
+    assert f"{told['auc_loss']['difference']['auc']['mean']:+.5f}" in html
     assert not re.findall(r'(?:src|href)="(?!#)[^"]*"', html), "the page needs no network"
     assert html == page({"by_hand": ("By hand", told, found)}, "code", datetime(2026, 1, 1, tzinfo=UTC))
 
