@@ -124,16 +124,16 @@ Peers learn from the same rows, folds, features and weights. ECE: expected calib
 <td class="n">{% if row.p is not none %}{{ "{:.2g}".format(row.p) }}{% endif %}</td>{% for area in row.within %}<td class="n">{{ area|f4 }}</td>{% endfor %}</tr>
 {% endfor %}</table>
 {% for months, found in one.found.within_months.items() %}
-<p>The last column holds the same scores against default within {{ months }} months instead: {{ found.defaults|count }} of {{ found.rows|count }} rows.
+<p>AUC, {{ months }} months: the same scores held against default within {{ months }} months instead, {{ found.defaults|count }} of {{ found.rows|count }} rows.
 {% if found.auc %}AUC of the ensemble {{ found.auc.ensemble|f4 }} ({{ found.auc_interval.ensemble[0]|f4 }} – {{ found.auc_interval.ensemble[1]|f4 }}), less that of {{ words[one.peer]|replace("peer: ", "") }}
 {{ difference(found.auc_difference[one.peer]) }}.{% else %}Too few for an AUC.{% endif %}</p>
 {% endfor %}
 <div class="plots">{% for plot in one.plots %}{{ plot }}{% endfor %}</div>
 {% if one.found.walk_forward %}{% set forward = one.found.walk_forward %}
 <h3>Walk-forward</h3>
-<p>The whole stack trained anew at the start of each quarter on what was knowable then, and tested on that quarter's rows; a year pools its quarters.
-Intervals 95% (DeLong).</p>
-<table><tr><th>period</th><th>trained on</th><th class="n">rows</th><th class="n">defaults</th>{% for scorer in one.forward_scorers %}<th class="n">AUC, {{ words.get(scorer, scorer) }}</th>
+<p>The whole stack trained anew at the start of each quarter on what was knowable then, and tested on that quarter's rows: AUC of each scorer,
+of the first with its interval. A year pools its quarters.</p>
+<table><tr><th>period</th><th>trained on</th><th class="n">rows</th><th class="n">defaults</th>{% for scorer in one.forward_scorers %}<th class="n">{{ words.get(scorer, scorer) }}</th>
 {% if loop.first %}<th class="n">interval</th>{% endif %}{% endfor %}</tr>
 {% for row in forward.years + forward.quarters %}<tr{% if not row.trained_on %} class="own"{% endif %}><td>{{ row.period }}</td><td>{{ row.trained_on or "each quarter" }}</td>
 <td class="n">{{ row.rows|count }}</td><td class="n">{{ row.defaults|count }}</td>{% for scorer in one.forward_scorers %}<td class="n">{{ row.auc.get(scorer)|f4 }}</td>
