@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from unittest.mock import create_autospec
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ def test_each_network_is_calibrated_on_the_fold_that_it_has_not_seen(monkeypatch
         fitted.append((auc_weight, seed, networks))
         return SimpleNamespace(log_odds=lambda inputs: inputs[:, 0])
 
-    monkeypatch.setattr(auc_loss, "fit_ensemble", fit)
+    monkeypatch.setattr(auc_loss, "fit_ensemble", create_autospec(auc_loss.fit_ensemble, side_effect=fit))
     monkeypatch.setattr(auc_loss, "SEEDS", 2)
     # The unseen fold has one default in ten, the others nine.
     is_default = np.concatenate([np.arange(1000) < 100, np.arange(1000) < 900]).astype(float)
