@@ -85,7 +85,7 @@ docs: ## write the generated pages: the 80 features
 	@$(MAKE) setup
 	@$(JOBS) -m features.document
 
-bench: ## time and memory of each nightly task at 20,000 and 200,000 borrowers, of reason codes and of look-ups; takes long
+bench: ## time and memory of each nightly task at 20,000 and 200,000 borrowers, of reason codes, allocating and look-ups; takes long
 	@$(MAKE) preflight
 	@$(MAKE) setup
 	@$(environment) exec $(JOBS) -m dags.launch.bench $(if $(BORROWERS),--borrowers '$(BORROWERS)')

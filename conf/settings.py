@@ -172,7 +172,9 @@ class Scores(_Section):
 class Allocation(_Section):
     """Rules of the allocation; caps are shares of an order's amount.
 
-    solver_seconds: the limit of one solve; max_listings and max_orders bound what one night hands to the solver.
+    asset_correlations: of two borrowers of risk group 1, 2, …; factor_correlation: of two groups' factors. scenarios:
+    that the programs minimise over; evaluation_scenarios: fresh ones with drawn defaults that the published CVaR is told
+    from. solver_seconds: the limit of one solve; max_listings and max_orders bound what one night hands to the solver.
     """
 
     note_amount: dict[str, int]
@@ -184,7 +186,10 @@ class Allocation(_Section):
     platform_fee_rate: Fraction
     recovery_rate: Fraction
     recovery_lag_months: int
-    concentration_penalty: float
+    asset_correlations: list[Annotated[float, Field(ge=0, lt=1)]]
+    factor_correlation: Fraction
+    scenarios: Annotated[int, Field(ge=100)]
+    evaluation_scenarios: Annotated[int, Field(ge=100)]
     target_step: float
     max_listings: int
     max_orders: int

@@ -285,11 +285,13 @@ ALLOCATION_SUMMARY = _gold(
     """order_id STRING NOT NULL, as_of_date DATE NOT NULL, investor_id STRING NOT NULL, amount DECIMAL(18,2) NOT NULL,
     allocated_amount DECIMAL(18,2) NOT NULL, unallocated_amount DECIMAL(18,2) NOT NULL, target_return DOUBLE NOT NULL,
     expected_net_return DOUBLE, expected_loss DOUBLE, loan_count INT NOT NULL, status STRING NOT NULL,
-    binding_constraint STRING, message STRING NOT NULL, currency STRING NOT NULL, batch_id STRING NOT NULL""",
+    binding_constraint STRING, message STRING NOT NULL, currency STRING NOT NULL, batch_id STRING NOT NULL,
+    cvar95 DOUBLE""",
     ("order_id", "as_of_date"),
     "allocate",
     """One row per open order. status: on_target, below_target (the nearest feasible portfolio), unfilled.
-    binding_constraint names what stands in the way; message says it in words. Returns are null when unfilled.""",
+    binding_constraint names what stands in the way; message says it in words. cvar95: mean loss in the worst
+    twentieth of fresh scenarios, as expected_loss a fraction of what is allocated. They and returns are null when unfilled.""",
 )
 GATE_RESULT = _gold(
     "gate_result",

@@ -3,11 +3,13 @@
 All orders of a currency together:
 
 1. Orders with the same target, rounded up to a multiple of target_step, form a tier; orders of a tier are equals.
-2. Each listing is offered to the tiers pro rata to their money. Each tier's linear program places all it can under the
-   caps, reaches its target or comes nearest, and then loses least (``models.tier_program``).
+2. Each listing is offered to the tiers pro rata to their money. Each tier's program places all it can under the caps,
+   reaches its target or comes nearest, and then has the least conditional value at risk over scenarios
+   (``models.tier_program``, ``models.scenarios``).
 3. Tiers short of their target get a second solve in which what the others did not take is offered too, pro rata. Those
    whose target is still beyond reach become one tier that takes the most return to be had.
 4. The tier's amounts become whole notes per order (``models.whole_notes``); caps and remainders hold exactly.
+5. Each order's CVaR is told from fresh scenarios with drawn defaults, which no program has seen.
 
 A listing that is expected to lose money is not bought for anyone. Input order never matters: everything is sorted by
 id first, and ties go to the smaller id.
@@ -21,7 +23,9 @@ from functools import cached_property
 
 import numpy as np
 
+from models.scenarios import DefaultCorrelation, Exposures, conditional_losses, cvar_of_holdings
 from models.tier_program import (
+    Tail,
     TierProblem,
     TierSolution,
     most_return,
@@ -51,13 +55,15 @@ MAX_TIER_NOTES = 20_000_000
 
 @dataclass(frozen=True)
 class Listings:
-    """Open listings, one element each. remaining: minor units (cents); returns and losses as fractions."""
+    """Open listings, one element each. remaining: minor units (cents); returns, losses and the probability of default
+    over the whole term as fractions."""
 
     loan_id: np.ndarray
     identity_group_id: np.ndarray
     risk_group: np.ndarray
     remaining: np.ndarray
     expected_net_return: np.ndarray
+    prob_default_lifetime: np.ndarray
     expected_loss: np.ndarray
     currency: np.ndarray
 
@@ -75,13 +81,16 @@ class Orders:
 @dataclass(frozen=True)
 class Rules:
     """What holds for every order. note: size in minor units by currency; caps are shares of the order's amount;
-    risk_group_caps: of group 1, 2, …; minor_units: in one unit of currency."""
+    risk_group_caps: of group 1, 2, …, as is correlation; scenarios: that programs minimise over; evaluation_scenarios:
+    fresh ones that the CVaR is told from; minor_units: in one unit of currency."""
 
     note: Mapping[str, int]
     identity_group_cap: float
     risk_group_caps: tuple[float, ...]
     target_step: float
-    concentration_penalty: float
+    correlation: DefaultCorrelation
+    scenarios: int
+    evaluation_scenarios: int
     solver_seconds: float
     minor_units: int = 100
 
@@ -91,8 +100,9 @@ class Allocation:
     """Holdings: order and listing (positions in the input), and amount in minor units, sorted by order and loan id.
 
     Per order, in input order: allocated (minor units), expected_net_return and expected_loss (weighted by amount, nan
-    when unfilled), loan_count, status (on_target, below_target, unfilled), binding_constraint (a name or None) and
-    message.
+    when unfilled), cvar95 (of the loss, from fresh scenarios; nan when unfilled), loan_count, status (on_target,
+    below_target, unfilled), binding_constraint (a name or None) and message. largest_gap: of any tier's program, how far
+    its value may lie above the optimum, as a fraction.
     """
 
     order: np.ndarray
@@ -101,10 +111,12 @@ class Allocation:
     allocated: np.ndarray
     expected_net_return: np.ndarray
     expected_loss: np.ndarray
+    cvar95: np.ndarray
     loan_count: np.ndarray
     status: np.ndarray
     binding_constraint: np.ndarray
     message: np.ndarray
+    largest_gap: float
 
 
 @dataclass
@@ -116,14 +128,15 @@ class _Tier:
     solution: TierSolution
 
 
-def allocate(orders: Orders, listings: Listings, rules: Rules) -> Allocation:
-    """Holdings for every order, whole notes each, and what became of the order in words.
+def allocate(orders: Orders, listings: Listings, rules: Rules, seed: int) -> Allocation:
+    """Holdings for every order, whole notes each, and what became of the order in words. seed: of the scenarios.
 
-    Raises ValueError for an order or listing id that stands twice, a null or infinite number, a risk group without a
-    cap or a currency without a note, and more notes in a tier than MAX_TIER_NOTES; SolverFailed when HiGHS finds no optimum in time.
+    Raises ValueError for an order or listing id that stands twice, a null or infinite number, a probability that is none
+    or does not go with its expected loss, a risk group without a cap or a currency without a note, and more notes in a
+    tier than MAX_TIER_NOTES; SolverFailed when HiGHS finds no optimum in time.
     """
     _refuse_bad_input(orders, listings, rules)
-    results = _Results(orders, listings, rules)
+    results = _Results(orders, listings, rules, seed)
     for currency in np.unique(orders.currency):
         mine = np.flatnonzero(orders.currency == currency)
         offered = np.flatnonzero(listings.currency == currency)
@@ -141,14 +154,20 @@ def _refuse_bad_input(orders: Orders, listings: Listings, rules: Rules) -> None:
     for name, values in (
         ("target_return", orders.target_return),
         ("expected_net_return", listings.expected_net_return),
+        ("prob_default_lifetime", listings.prob_default_lifetime),
         ("expected_loss", listings.expected_loss),
     ):
         if not np.all(np.isfinite(np.asarray(values, dtype=float))):
             raise ValueError(f"{name} holds a null or infinite value")
+    probability, loss = listings.prob_default_lifetime, listings.expected_loss
+    if np.any((probability < 0) | (probability > 1) | (loss < 0) | (loss > probability)):
+        raise ValueError("prob_default_lifetime must lie between 0 and 1, expected_loss between 0 and it")
     if len(listings.risk_group) and not (
         listings.risk_group.min() >= 1 and listings.risk_group.max() <= len(rules.risk_group_caps)
     ):
         raise ValueError(f"risk groups must be 1 to {len(rules.risk_group_caps)}, as many as there are caps")
+    if len(rules.correlation.asset_correlations) != len(rules.risk_group_caps):
+        raise ValueError("allocation.asset_correlations and allocation.risk_group_caps must name as many risk groups")
     without_note = sorted({str(currency) for currency in orders.currency} - set(rules.note))
     if without_note:
         raise ValueError(f"no note for {', '.join(without_note)}: add it to allocation.note_amount")
@@ -161,9 +180,9 @@ def _rank(ids: np.ndarray) -> np.ndarray:
 class _Results:
     """Per-order results and holdings while they are collected."""
 
-    def __init__(self, orders: Orders, listings: Listings, rules: Rules) -> None:
+    def __init__(self, orders: Orders, listings: Listings, rules: Rules, seed: int) -> None:
         count = len(orders.order_id)
-        self.orders, self.listings, self.rules = orders, listings, rules
+        self.orders, self.listings, self.rules, self.seed = orders, listings, rules, seed
         self.holdings: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self.allocated = np.zeros(count, dtype=np.int64)
         self.net_return = np.full(count, np.nan)
@@ -172,6 +191,7 @@ class _Results:
         self.status = np.full(count, UNFILLED, dtype=object)
         self.binding = np.full(count, None, dtype=object)
         self.message = np.full(count, "", dtype=object)
+        self.largest_gap = 0.0
 
     def hold(self, order: int, listing: np.ndarray, amount: np.ndarray) -> None:
         self.holdings.append((np.full(len(listing), order), listing, amount))
@@ -184,11 +204,28 @@ class _Results:
         parts = list(zip(*self.holdings, strict=True)) or [[np.zeros(0, dtype=np.int64)]] * 3
         order, listing, amount = (np.concatenate(part) for part in parts)
         # Ranks once per id, not strings once per holding: there may be millions of these.
-        by_id = np.lexsort((_rank(self.listings.loan_id)[listing], _rank(self.orders.order_id)[order]))
-        return Allocation(
-            order[by_id], listing[by_id], amount[by_id], self.allocated, self.net_return, self.loss, self.loans,
-            self.status, self.binding, self.message,
+        rank = _rank(self.listings.loan_id)
+        by_id = np.lexsort((rank[listing], _rank(self.orders.order_id)[order]))
+        order, listing, amount = order[by_id], listing[by_id], amount[by_id]
+        # Draws go to listings by id, so that the order of the input does not matter here either.
+        tail = cvar_of_holdings(
+            order, rank[listing], amount, len(self.allocated), _exposures(self.listings, np.argsort(rank)),
+            self.rules.correlation, scenarios=self.rules.evaluation_scenarios, seed=self.seed,
         )
+        return Allocation(
+            order, listing, amount, self.allocated, self.net_return, self.loss, tail, self.loans, self.status,
+            self.binding, self.message, self.largest_gap,
+        )
+
+
+def _exposures(listings: Listings, chosen: np.ndarray) -> Exposures:
+    """What the chosen listings (positions) can lose."""
+    return Exposures(
+        prob_default=listings.prob_default_lifetime[chosen].astype(float),
+        expected_loss=listings.expected_loss[chosen].astype(float),
+        party=np.unique(listings.identity_group_id[chosen].astype(str), return_inverse=True)[1],
+        risk_group=listings.risk_group[chosen].astype(np.int64),
+    )
 
 
 def _allocate_currency(currency: str, orders: np.ndarray, offered: np.ndarray, results: _Results) -> None:
@@ -206,19 +243,22 @@ def _allocate_currency(currency: str, orders: np.ndarray, offered: np.ndarray, r
             results.binding[order], results.message[order] = "listing_remaining", reason
         return
     offered, notes = offered[buyable], notes[buyable]
+    exposures = _exposures(listings, offered)
     stock = Stock(
         notes=notes.astype(np.int64),
         expected_net_return=listings.expected_net_return[offered].astype(float),
-        expected_loss=listings.expected_loss[offered].astype(float),
-        group=np.unique(listings.identity_group_id[offered].astype(str), return_inverse=True)[1],
-        risk_group=listings.risk_group[offered].astype(np.int64),
+        group=exposures.party,
+        risk_group=exposures.risk_group,
     )
     limits = _order_limits(amount, note, results.orders.target_return[orders], rules, int(notes.sum()))
     large_enough = (limits.notes > 0) & (limits.group_cap > 0)
     for position in np.flatnonzero(~large_enough):
         order = orders[position]
         results.binding[order], results.message[order] = "note_amount", words.too_small(int(amount[position]))
-    tiers = _solve_tiers(stock, limits, np.flatnonzero(large_enough), rules)
+    factors = rules.correlation.factors(rules.scenarios, results.seed, "optimise")
+    tail = Tail(conditional_losses(exposures, rules.correlation, factors), exposures.severity)
+    tiers = _solve_tiers(stock, limits, tail, np.flatnonzero(large_enough), rules)
+    results.largest_gap = max([results.largest_gap, *(tier.solution.gap for tier in tiers)])
     highest_return = float(stock.expected_net_return.max())
     holdings = _whole_notes(tiers, stock, limits)
     for tier in tiers:
@@ -250,7 +290,7 @@ def _order_limits(amount: np.ndarray, note: int, target: np.ndarray, rules: Rule
     )
 
 
-def _solve_tiers(stock: Stock, limits: OrderLimits, orders: np.ndarray, rules: Rules) -> list[_Tier]:
+def _solve_tiers(stock: Stock, limits: OrderLimits, tail: Tail, orders: np.ndarray, rules: Rules) -> list[_Tier]:
     """Tiers by rising target, solved: first on their own share of every listing, then those short of it once more."""
     if len(orders) == 0:
         return []
@@ -259,19 +299,19 @@ def _solve_tiers(stock: Stock, limits: OrderLimits, orders: np.ndarray, rules: R
     number = np.ceil(np.clip(limits.target_return[orders], 0, highest + step) / step - 1e-9).astype(np.int64)
     targets = {float(one * step): orders[number == one] for one in np.unique(number)}
     offered = stock.notes.astype(float)
-    first = _solve_round(targets, offered, stock, limits, rules)
+    first = _solve_round(targets, offered, stock, limits, tail, rules)
     if not first.beyond and all(tier.solution.reached for tier in first.tiers):
         return first.tiers
     reached = [tier for tier in first.tiers if tier.solution.reached]
     short = {tier.problem.target_return: tier.orders for tier in first.tiers if not tier.solution.reached} | first.beyond
     left = offered - sum((tier.solution.notes for tier in reached), np.zeros(len(offered)))
-    second = _solve_round(short, np.clip(left, 0, None), stock, limits, rules)
+    second = _solve_round(short, np.clip(left, 0, None), stock, limits, tail, rules)
     if not second.beyond:
         return reached + second.tiers
     # All that is to be had: a target above every listing.
     beyond = np.sort(np.concatenate(list(second.beyond.values())))
     problem = _problem(beyond, highest + step, second.offered_per_note, stock, limits, rules)
-    return [*reached, *second.tiers, _Tier(beyond, problem, solve_tier(problem))]
+    return [*reached, *second.tiers, _Tier(beyond, problem, solve_tier(problem, tail))]
 
 
 @dataclass(frozen=True)
@@ -285,7 +325,12 @@ class _Round:
 
 
 def _solve_round(
-    targets: Mapping[float, np.ndarray], offered: np.ndarray, stock: Stock, limits: OrderLimits, rules: Rules
+    targets: Mapping[float, np.ndarray],
+    offered: np.ndarray,
+    stock: Stock,
+    limits: OrderLimits,
+    tail: Tail,
+    rules: Rules,
 ) -> _Round:
     """Offer listings (in notes) to the tiers pro rata to their money and solve each tier within reach."""
     everyone = np.sort(np.concatenate(list(targets.values())))
@@ -304,26 +349,25 @@ def _solve_round(
                 continue
             target = float(limits.target_return[mine].max())
         problem = _problem(mine, target, per_note, stock, limits, rules)
-        tiers.append(_Tier(mine, problem, solve_tier(problem)))
+        tiers.append(_Tier(mine, problem, solve_tier(problem, tail)))
     return _Round(tiers, beyond, per_note)
 
 
 def _problem(
     orders: np.ndarray, target: float, offered_per_note: np.ndarray, stock: Stock, limits: OrderLimits, rules: Rules
 ) -> TierProblem:
-    """The linear program's data for these orders (positions) together."""
+    """The program's data for these orders (positions) together."""
     notes = float(limits.notes[orders].sum())
     return TierProblem(
         available=offered_per_note * notes,
         expected_net_return=stock.expected_net_return,
-        expected_loss=stock.expected_loss,
         group=stock.group,
         risk_group=stock.risk_group,
         notes=notes,
+        orders=len(orders),
         group_cap=float(limits.group_cap[orders].sum()),
         risk_caps=limits.risk_caps[orders].sum(axis=0).astype(float),
         target_return=target,
-        concentration_penalty=rules.concentration_penalty,
         solver_seconds=rules.solver_seconds,
     )
 
@@ -386,14 +430,17 @@ def _whole_notes(
         reachable = tier.solution.reached or target <= (tier.solution.best_return or 0.0)
         if reachable and held @ stock.expected_net_return[listing] < target * held.sum():
             holding = _open(holdings[position], stock, limits)
-            swap_to_target(stock, holding, target, int(limits.group_cap[position]), limits.risk_caps[position])
+            swap_to_target(
+                stock, holding, target, int(limits.group_cap[position]), limits.risk_caps[position],
+                tier.solution.marginal_risk,
+            )
             holdings[position] = _closed(holding)
     return holdings
 
 
 def _prices(tier: _Tier, stock: Stock) -> np.ndarray:
-    """What a note costs the tier: expected loss less its return at the program's price."""
-    return stock.expected_loss - tier.solution.return_price * stock.expected_net_return
+    """What a note costs the tier: the risk that it adds less its return at the program's price."""
+    return tier.solution.marginal_risk - tier.solution.return_price * stock.expected_net_return
 
 
 def _breaks_a_cap(

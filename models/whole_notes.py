@@ -25,7 +25,6 @@ class Stock:
 
     notes: np.ndarray
     expected_net_return: np.ndarray
-    expected_loss: np.ndarray
     group: np.ndarray
     risk_group: np.ndarray
 
@@ -160,10 +159,12 @@ def fill(
         most_each *= 2
 
 
-def swap_to_target(stock: Stock, holding: Holding, target: float, group_cap: int, risk_caps: np.ndarray) -> None:
+def swap_to_target(
+    stock: Stock, holding: Holding, target: float, group_cap: int, risk_caps: np.ndarray, risk: np.ndarray
+) -> None:
     """Exchange single notes with the stock until the mean return reaches the target or nothing better is left.
 
-    Each exchange gives up the note of lowest return for the one of lowest expected loss that closes the gap, else for
+    Each exchange gives up the note of lowest return for the one of lowest risk that closes the gap, else for
     the one of highest return.
     """
     returns = stock.expected_net_return
@@ -181,7 +182,7 @@ def swap_to_target(stock: Stock, holding: Holding, target: float, group_cap: int
         )
         closing = np.flatnonzero(allowed & (returns >= returns[given_up] + gap))
         if len(closing):
-            taken = closing[np.argmin(stock.expected_loss[closing])]
+            taken = closing[np.argmin(risk[closing])]
         else:
             taken = int(np.argmax(np.where(allowed, returns, -np.inf)))
         if returns[taken] <= returns[given_up] + 1e-12:

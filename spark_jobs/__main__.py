@@ -17,6 +17,7 @@ SPARK_JOBS = (
 )
 PLAIN_JOBS = (
     "check_challenger", "check_champion", "open_night", "promote_credit", "rollback_model", "rollback_publication", "summary",
+    "time_allocation",
 )
 
 

@@ -33,6 +33,7 @@ from models.hazard import Hazard, NoHistory, build_exposure
 from models.open_listings import DECIMALS, Terms, build_open_listings, build_valuation, is_eligible, with_score
 from models.registry import load_hazard
 from models.risk_caps import build_indicator_history, fit_sensitivity, market_stress, risk_group_caps
+from models.scenarios import DefaultCorrelation, seed_of
 from spark_jobs.gates import Checked, check_tables, withdraw_results
 from spark_jobs.lake import Lake, MissingTable
 from spark_jobs.manifest import Night, current_night
@@ -83,7 +84,7 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
         limits.max_listings, "listings",
     )
     rules = rules_of(settings, caps["cap"])
-    allocation, summary = allocated(orders, listings, rules)
+    allocation, summary, largest_gap = allocated(orders, listings, rules, seed_of(night.batch_id))
     results = {ALLOCATION: allocation, ALLOCATION_SUMMARY: summary}
     with ThreadPoolExecutor(len(results)) as pool:
         list(pool.map(lambda table: _replace(lake, night, table, _decimal(spark, table, results[table], decimals)), results))
@@ -92,7 +93,7 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     more = {name: (float(crossed[name]), Bound(None, 0, meaning)) for name, meaning in CROSS_CHECKS.items()}
     checks = [Checked(table, more=more if table == ALLOCATION else {}) for table in WRITTEN]
     check_tables(lake, checks, as_of_date, night.batch_id)
-    print(_told(listing, listings, caps, summary))
+    print(_told(listing, listings, caps, summary, largest_gap))
 
 
 def _silver(lake: Lake, night: Night, table: Table) -> DataFrame:
@@ -132,7 +133,9 @@ def rules_of(settings: Settings, caps: pd.Series) -> Rules:
         identity_group_cap=rules.max_identity_group_share,
         risk_group_caps=tuple(caps),
         target_step=rules.target_step,
-        concentration_penalty=rules.concentration_penalty,
+        correlation=DefaultCorrelation(tuple(rules.asset_correlations), rules.factor_correlation),
+        scenarios=rules.scenarios,
+        evaluation_scenarios=rules.evaluation_scenarios,
         solver_seconds=rules.solver_seconds,
         minor_units=minor_units,
     )
@@ -214,8 +217,9 @@ def _strings(table: pa.Table, column: str) -> np.ndarray:
     return table.column(column).to_numpy(zero_copy_only=False).astype(object)
 
 
-def allocated(orders: pa.Table, listings: pa.Table, rules: Rules) -> tuple[pa.Table, pa.Table]:
-    """allocation and allocation_summary of the night, but for as_of_date and batch_id; amounts in minor units.
+def allocated(orders: pa.Table, listings: pa.Table, rules: Rules, seed: int) -> tuple[pa.Table, pa.Table, float]:
+    """allocation and allocation_summary of the night, but for as_of_date and batch_id; amounts in minor units. And the
+    largest gap of any tier's program.
 
     orders as of build_open_orders; listings: loan_valuation with remaining_amount in minor units.
     """
@@ -231,10 +235,11 @@ def allocated(orders: pa.Table, listings: pa.Table, rules: Rules) -> tuple[pa.Ta
         risk_group=listings["risk_group"].to_numpy(),
         remaining=listings["remaining_amount"].to_numpy(),
         expected_net_return=listings["expected_net_return"].to_numpy(),
+        prob_default_lifetime=listings["prob_default_lifetime"].to_numpy(),
         expected_loss=listings["expected_loss"].to_numpy(),
         currency=_strings(listings, "currency"),
     )
-    found = allocate(book, market, rules)
+    found = allocate(book, market, rules, seed)
     of_listing = listings.take(pa.array(found.listing))
     allocation = pa.table({
         "order_id": orders["order_id"].take(pa.array(found.order)),
@@ -254,8 +259,9 @@ def allocated(orders: pa.Table, listings: pa.Table, rules: Rules) -> tuple[pa.Ta
         "status": pa.array(found.status, pa.string()),
         "binding_constraint": pa.array(found.binding_constraint, pa.string()),
         "message": pa.array(found.message, pa.string()),
+        "cvar95": pa.array(found.cvar95.round(DECIMALS), pa.float64(), from_pandas=True),
     })
-    return allocation, summary
+    return allocation, summary, found.largest_gap
 
 
 def build_cross_checks(
@@ -295,7 +301,9 @@ def build_cross_checks(
     return together
 
 
-def _told(listing: DataFrame, listings: pa.Table, caps: pd.DataFrame, summary: pa.Table) -> str:
+def _told(
+    listing: DataFrame, listings: pa.Table, caps: pd.DataFrame, summary: pa.Table, largest_gap: float
+) -> str:
     """One line on the night for the log."""
     unscored, beyond_policy = listing.agg(
         F.count_if(F.col("within_policy") & ~is_eligible()), F.count_if(~F.col("within_policy"))
@@ -308,5 +316,6 @@ def _told(listing: DataFrame, listings: pa.Table, caps: pd.DataFrame, summary: p
     )
     return (
         f"{listings.num_rows} listings valued ({unscored} of unscored borrowers and {beyond_policy} outside policy left "
-        f"out); {summary.num_rows} orders: {statuses or 'none'}; {market}"
+        f"out); {summary.num_rows} orders: {statuses or 'none'}, within "
+        f"{largest_gap:.3%} of the least tail loss before rounding; {market}"
     )

@@ -117,5 +117,7 @@ class Lake:
         (
             self.conform(table, frame).write.format("delta").mode("overwrite")
             .option("replaceWhere", condition)
+            # A column that was declared after the table was made is added, null in the rows that were there.
+            .option("mergeSchema", "true")
             .save(self.path(table))
         )

@@ -1,4 +1,5 @@
-"""``make bench``: wall time and peak memory of each nightly task at several sizes, cost of reason codes and of look-ups.
+"""``make bench``: wall time and peak memory of each nightly task at several sizes, cost of reason codes and of look-ups, and of
+allocating at 100,000 listings, 1,000 scenarios and 20 tiers.
 
 Each size has a market of its own under ``<home>/bench``, with its history in silver; the night after that is
 measured, the first of a month, which brings a month of every account. A market of 200 borrowers tells the fixed cost,
@@ -54,7 +55,7 @@ def main() -> int:
     settings = load_settings()
     costs: dict[int, dict[str, Cost]] = {}
     look_ups: dict[str, list[float]] = {}
-    reasons = registry = ""
+    reasons = allocation = registry = ""
     try:
         with stopped_by_signals():
             for size in (sizes[0], FIXED_COST_BORROWERS, *sizes[1:]):
@@ -65,12 +66,13 @@ def main() -> int:
                 with server(environment):
                     costs[size] = run_night(environment, train=size == sizes[0])
                     if size == sizes[0]:
-                        reasons = measure_reasons(environment)
+                        reasons = told(environment, "time_reasons", "reason codes:")
+                        allocation = told(environment, "time_allocation", "allocation:")
                         look_ups = measure_look_ups(settings, environment)
     except subprocess.CalledProcessError as problem:
         print(f"make bench: {' '.join(problem.cmd[2:])} ended with code {problem.returncode}", file=sys.stderr)
         return 1
-    print(f"\n{night_table(costs, sizes)}\n\n{reasons}\n\n{look_up_table(look_ups)}")
+    print(f"\n{night_table(costs, sizes)}\n\n{reasons}\n\n{allocation}\n\n{look_up_table(look_ups)}")
     return 0
 
 
@@ -131,14 +133,14 @@ def measure(step: Sequence[str], as_of_date: date, environment: dict[str, str]) 
     return cost
 
 
-def measure_reasons(environment: dict[str, str]) -> str:
-    """What the job time_reasons has found for the night, in words.
+def told(environment: dict[str, str], job: str, opening: str) -> str:
+    """What a job that times something has found, in words, with its peak memory: its lines that begin with opening.
 
     Raises subprocess.CalledProcessError.
     """
-    measure(["time_reasons"], MEASURED, environment)
-    lines = log_of("time_reasons", environment).read_text(errors="replace").splitlines()
-    return next(line for line in lines if line.startswith("reason codes:"))
+    cost = measure([job], MEASURED, environment)
+    lines = log_of(job, environment).read_text(errors="replace").splitlines()
+    return "\n".join([*(line for line in lines if line.startswith(opening)), f"{opening} {cost.bytes / 1e9:.1f} GB at most"])
 
 
 def log_of(job: str, environment: dict[str, str]) -> Path:

@@ -10,17 +10,26 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from models.allocation import Allocation, Listings, Orders, Rules, allocate
+from models import allocation
+from models.allocation import Allocation, Listings, Orders, Rules
+from models.scenarios import DefaultCorrelation
 
-# Notes of 1.00 and no price on concentration, so that answers can be worked out by hand.
 PLAIN = Rules(
     note={"USD": 100, "KRW": 1_000_000}, identity_group_cap=0.5, risk_group_caps=(1.0, 1.0, 1.0, 1.0, 1.0),
-    target_step=0.0025, concentration_penalty=0.0, solver_seconds=10,
+    target_step=0.0025, correlation=DefaultCorrelation((0.1, 0.1, 0.1, 0.1, 0.1), 0.5), scenarios=200,
+    evaluation_scenarios=200, solver_seconds=10,
 )
 
 
-def listings(*rows: tuple, currency: str = "USD") -> Listings:
-    """Rows of loan id, identity group, risk group, remaining (whole units), net return, loss."""
+def allocate(orders: Orders, listings: Listings, rules: Rules) -> Allocation:
+    return allocation.allocate(orders, listings, rules, seed=7)
+
+
+def listings(*rows: tuple, currency: str = "USD", prob_default: float = 1.0) -> Listings:
+    """Rows of loan id, identity group, risk group, remaining (whole units), net return, loss.
+
+    By default the loss is certain, so that the tail is the mean and answers can be worked out by hand.
+    """
     columns = list(zip(*rows, strict=True)) if rows else [()] * 6
     return Listings(
         loan_id=np.array(columns[0], dtype=object),
@@ -28,6 +37,7 @@ def listings(*rows: tuple, currency: str = "USD") -> Listings:
         risk_group=np.array(columns[2], dtype=int),
         remaining=np.array(columns[3], dtype=np.int64) * 100,
         expected_net_return=np.array(columns[4], dtype=float),
+        prob_default_lifetime=np.full(len(rows), prob_default),
         expected_loss=np.array(columns[5], dtype=float),
         currency=np.full(len(rows), currency, dtype=object),
     )
@@ -140,13 +150,39 @@ def test_impossible_target_takes_nothing_from_a_possible_one():
     assert held(result, market, 1) == {"risky": 50, "safe": 50}
 
 
-def test_concentration_has_a_price():
-    # Equal loans: without the price any split is optimal, with it the money spreads over all of them.
-    market = listings(*((f"l{i:02d}", f"g{i}", 1, 1000, 0.08, 0.01) for i in range(40)))
-    rules = dataclasses.replace(PLAIN, identity_group_cap=0.5, concentration_penalty=0.1)
+def test_what_is_held_of_one_party_has_a_price():
+    # Equal loans: only what is idiosyncratic tells portfolios apart, and 400 spread over 40 has the least of it.
+    market = listings(*((f"l{i:02d}", f"g{i}", 1, 1000, 0.08, 0.03) for i in range(40)), prob_default=0.05)
+    result = allocate(orders(("o", 400, 0.05)), market, PLAIN)
+    assert result.loan_count[0] == 40
+    # The square is priced by a chord from 8 to 16 notes, on which any holding costs alike; rounding moves one note.
+    assert result.amount.min() >= 7_00 and result.amount.max() <= 17_00
+    # The same loans, two to a party: a party's holding counts, not a listing's.
+    pairs = dataclasses.replace(market, identity_group_id=np.array([f"g{i // 2}" for i in range(40)], dtype=object))
+    result = allocate(orders(("o", 400, 0.05)), pairs, PLAIN)
+    of_party = np.bincount(result.listing // 2, result.amount)
+    assert len(of_party) == 20 and of_party.min() >= 15_00 and of_party.max() <= 33_00
+
+
+def test_risk_that_cannot_be_spread_has_a_price():
+    # Twins of equal loss and return: the group that moves with the market more is the worse tail.
+    market = listings(
+        *((f"{name}{i}", f"{name}{i}", group, 1000, 0.08, 0.03) for name, group in (("calm", 1), ("wild", 2)) for i in range(40)),
+        prob_default=0.05,
+    )
+    rules = dataclasses.replace(PLAIN, correlation=DefaultCorrelation((0.01, 0.3, 0.1, 0.1, 0.1), 1.0), evaluation_scenarios=2000)
     result = allocate(orders(("o", 400, 0.05)), market, rules)
-    assert result.loan_count[0] >= 16  # no holding beyond the first slice, an eighth of the cap
-    assert result.amount.max() <= 25_00
+    calm = result.amount[market.risk_group[result.listing] == 1].sum()
+    assert calm > 300_00
+    only_wild = dataclasses.replace(rules, risk_group_caps=(0.0, 1.0, 1.0, 1.0, 1.0))
+    assert allocate(orders(("o", 400, 0.05)), market, only_wild).cvar95[0] > 1.5 * result.cvar95[0]
+
+
+def test_certain_loss_is_its_own_tail():
+    market = listings(("a", "a", 1, 1000, 0.08, 0.03), ("b", "b", 2, 1000, 0.08, 0.01))
+    result = allocate(orders(("o", 100, 0.05), ("tiny", 0.5, 0.05)), market, PLAIN)
+    assert result.cvar95[0] == pytest.approx(0.02)
+    assert np.isnan(result.cvar95[1])
 
 
 def test_currencies_do_not_mix():
@@ -227,6 +263,8 @@ def test_target_below_zero_and_above_every_loan_are_answered():
         (listings(("l", "a", 1, 10, 0.08, 0.01), ("l", "b", 1, 10, 0.08, 0.01)), orders(("o", 10, 0.05)), "loan_id l stands 2"),
         (listings(("l", "a", 1, 10, 0.08, 0.01)), orders(("o", 10, 0.05), ("o", 10, 0.05)), "order_id o stands 2"),
         (listings(("l", "a", 1, 10, np.nan, 0.01)), orders(("o", 10, 0.05)), "expected_net_return"),
+        (listings(("l", "a", 1, 10, 0.08, 0.01), prob_default=0.0), orders(("o", 10, 0.05)), "prob_default_lifetime must lie"),
+        (listings(("l", "a", 1, 10, 0.08, 0.01), prob_default=1.1), orders(("o", 10, 0.05)), "prob_default_lifetime must lie"),
         (listings(("l", "a", 6, 10, 0.08, 0.01)), orders(("o", 10, 0.05)), "risk groups must be 1 to 5"),
         (listings(("l", "a", 1, 10, 0.08, 0.01)), orders(("o", 10, 0.05), currency="XXX"), "no note for XXX"),
     ],
@@ -242,13 +280,15 @@ def markets(draw) -> tuple[Orders, Listings, Rules]:
     seed = draw(st.integers(0, 2**32 - 1))
     random = np.random.default_rng(seed)
     many, loans = draw(st.integers(1, 12)), draw(st.integers(0, 30))
+    probability = np.where(random.random(loans) < 0.1, random.integers(0, 2, loans), random.uniform(0, 0.3, loans))
     market = Listings(
         loan_id=random.permutation([f"l{i}" for i in range(loans)]).astype(object),
         identity_group_id=np.array([f"g{i}" for i in random.integers(0, max(1, loans), loans)], dtype=object),
         risk_group=random.integers(1, 6, loans),
         remaining=random.integers(0, draw(st.sampled_from([5_000, 100_000, 2_000_000])), loans),
         expected_net_return=random.uniform(-0.02, 0.25, loans),
-        expected_loss=random.uniform(0, 0.3, loans),
+        prob_default_lifetime=probability,
+        expected_loss=probability * random.choice([0.1, 0.5, 0.9, 1.0], loans),
         currency=np.full(loans, "USD", dtype=object),
     )
     book = Orders(
@@ -262,7 +302,11 @@ def markets(draw) -> tuple[Orders, Listings, Rules]:
         identity_group_cap=draw(st.sampled_from([0.05, 0.07, 0.3, 1.0])),
         risk_group_caps=draw(st.sampled_from([(1.0, 0.6, 0.4, 0.25, 0.1), (1.0,) * 5, (0.3, 0.0, 0.3, 0.1, 0.05)])),
         target_step=0.0025,
-        concentration_penalty=draw(st.sampled_from([0.0, 0.1])),
+        correlation=DefaultCorrelation(
+            draw(st.sampled_from([(0.12, 0.1, 0.06, 0.04, 0.03), (0.0,) * 5])), draw(st.sampled_from([0.0, 0.5, 1.0]))
+        ),
+        scenarios=100,
+        evaluation_scenarios=100,
         solver_seconds=10,
     )
     return book, market, rules
@@ -273,6 +317,7 @@ def markets(draw) -> tuple[Orders, Listings, Rules]:
 def test_every_rule_holds_in_any_market(drawn):
     book, market, rules = drawn
     result = allocate(book, market, rules)
+    assert 0 <= result.largest_gap <= 1e-4
     note = rules.note["USD"]
     # Whole notes, once per order and listing, of listings that are expected to earn.
     assert np.all(result.amount > 0) and np.all(result.amount % note == 0)
@@ -301,10 +346,12 @@ def test_every_rule_holds_in_any_market(drawn):
         assert result.message[order]
         if len(listing) == 0:
             assert result.status[order] == "unfilled" and np.isnan(result.expected_net_return[order])
+            assert np.isnan(result.cvar95[order])
             assert result.binding_constraint[order]
             continue
         mean = amount @ market.expected_net_return[listing] / amount.sum()
         assert result.expected_net_return[order] == pytest.approx(mean)
+        assert 0 <= result.cvar95[order] <= 1 + 1e-6
         assert (result.status[order] == "on_target") == (mean >= book.target_return[order] - 1e-8)
         assert result.status[order] == "on_target" or result.binding_constraint[order]
         if book.amount[order] - result.allocated[order] >= note:
@@ -329,6 +376,7 @@ def test_order_of_the_input_does_not_matter(drawn, seed):
     assert told(first, book, market) == told(second, shuffled_book, shuffled_market)
     assert first.message[of_orders].tolist() == second.message.tolist()
     assert first.status[of_orders].tolist() == second.status.tolist()
+    np.testing.assert_array_equal(first.cvar95[of_orders], second.cvar95)
 
 
 @hypothesis_settings(max_examples=60, deadline=None)

@@ -164,7 +164,9 @@ def test_night_writes_four_tables_that_agree_and_again_the_same(spark, lake, nig
     assert (fills["allocated_amount"], fills["unallocated_amount"]) == (Decimal("1000.00"), Decimal("10.50"))
     assert (fills["status"], fills["binding_constraint"], fills["investor_id"]) == ("on_target", None, "i")
     assert (unreachable["status"], unreachable["binding_constraint"]) == ("below_target", "expected_return")
-    assert tiny["status"] == "unfilled" and tiny["expected_net_return"] is None
+    assert tiny["status"] == "unfilled" and tiny["expected_net_return"] is None and tiny["cvar95"] is None
+    # Forty notes of loans that default alike: the worst twentieth loses more than the mean, and less than all defaults would.
+    assert fills["expected_loss"] < fills["cvar95"] < 0.9
     assert tiny["message"] == "12 USD is less than a note of 25 USD."
 
     held = lake.read_as_of(ALLOCATION, AS_OF).where("order_id = 'fills'").collect()
@@ -284,8 +286,8 @@ def test_arrow_columns_of_the_solver_are_typed_even_when_empty():
                        "target_return": pa.array([], pa.float64())})
     listings = pa.table({name: pa.array([], kind) for name, kind in (
         ("loan_id", pa.string()), ("borrower_id", pa.string()), ("identity_group_id", pa.string()), ("risk_group", pa.int32()),
-        ("remaining_amount", pa.int64()), ("expected_net_return", pa.float64()), ("expected_loss", pa.float64()),
-        ("currency", pa.string()))})
-    allocation, summary = job.allocated(orders, listings, rules_of(load_settings(), [1.0] * 5))
+        ("remaining_amount", pa.int64()), ("expected_net_return", pa.float64()), ("prob_default_lifetime", pa.float64()),
+        ("expected_loss", pa.float64()), ("currency", pa.string()))})
+    allocation, summary, _ = job.allocated(orders, listings, rules_of(load_settings(), [1.0] * 5), 1)
     assert allocation.num_rows == summary.num_rows == 0
     assert allocation.schema.field("risk_group").type == pa.int32()
