@@ -11,8 +11,9 @@ one; cuts are added until the two are within MAX_GAP. A cut is a column of mean 
 tier, so tiers share them.
 
 **Slices instead of squares.** What one party adds to the variance grows with the square of what is held of it. An order
-holds whole notes, so it is priced linearly up to one note of each order, and from there by chords of the square over
-slices that double in width: exact at the slices' ends, and nowhere more than an eighth above the square.
+holds whole notes, so it is priced linearly up to one note of each order (of large orders, up to FIRST_SLICE of the
+cap), and from there by chords of the square over slices that double in width: exact at the slices' ends, and nowhere
+more than an eighth above the square.
 """
 
 from __future__ import annotations
@@ -27,10 +28,14 @@ from models.scenarios import tail_weights, variance_price
 
 # Of the program's value: lower and upper bound of a tier may differ by as much.
 MAX_GAP = 1e-4
+# Notes: bounds that are closer agree, whatever the value; HiGHS's own tolerances tell no less apart.
+VALUE_TOLERANCE = 1e-6
 # A cut too many means that bounds do not close: some 20 do in markets of 100,000 listings.
 MAX_CUTS = 200
 # Solves whose solution sets the price of variance anew, before it is held fixed.
 PRICING_SOLVES = 3
+# Of the cap per party: 640 parties at a cap of 5%. To price finer spreading would only multiply the columns.
+FIRST_SLICE = 1 / 32
 # Slack on a bound that an earlier solve has shown to be reachable: above HiGHS's own feasibility tolerance of 1e-7.
 RELATIVE_SLACK = 1e-7
 # What is narrower cannot become a note: it only slows the solver down.
@@ -110,7 +115,8 @@ class TierSolution:
     @property
     def gap(self) -> float:
         """How far the value may lie above the optimum, as a fraction of it."""
-        return max(0.0, self.value - self.lower_bound) / self.value if self.value > 0 else 0.0
+        above = self.value - self.lower_bound
+        return above / self.value if above > VALUE_TOLERANCE else 0.0
 
 
 def _slice_ends(first: float, last: float) -> np.ndarray:
@@ -129,6 +135,7 @@ class _Program:
 
     def __init__(self, problem: TierProblem) -> None:
         self.problem = problem
+        self.first_slice = max(float(problem.orders), FIRST_SLICE * problem.group_cap)
         upper = np.minimum(problem.available, problem.group_cap)
         upper = np.where(upper > LEAST_NOTES, upper, 0.0)
         open_listings = np.flatnonzero(upper)
@@ -189,7 +196,7 @@ class _Program:
     def _slices(self, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Slices of holdings up to upper: whose (position), width in notes and mean slope of the squared weight."""
         problem = self.problem
-        ends = _slice_ends(float(problem.orders), problem.group_cap)
+        ends = _slice_ends(self.first_slice, problem.group_cap)
         starts = np.concatenate([[0.0], ends[:-1]])
         width = np.clip(upper[:, None] - starts, 0, ends - starts)
         whose, which = np.nonzero(width > LEAST_NOTES)
@@ -263,34 +270,19 @@ class _Program:
 def solve_tier(problem: TierProblem, tail: Tail) -> TierSolution:
     """The tier's amounts: invest all that the caps allow, reach the target or come nearest, then risk least.
 
-    Cuts that it finds are added to tail. Raises SolverFailed when HiGHS finds no optimum in solver_seconds and when
-    MAX_CUTS do not close the gap.
+    Variance is priced at the portfolios that the first solves find, then held fixed: value and lower_bound are of the
+    program with that price. Cuts that it finds are added to tail. Raises SolverFailed when HiGHS finds no optimum in
+    solver_seconds and when MAX_CUTS do not close the gap.
     """
     program = _Program(problem)
-    count = len(problem.available)
-    nothing = TierSolution(np.zeros(count), False, None, np.zeros(count), 0.0, 0.0, 0.0)
-    if program.empty:
-        return nothing
-    # The least mean loss tells whether the target can be had, and is the first portfolio to cut at.
-    mean_loss = program.by_column(tail.cuts[0])
-    reached, best_return = True, None
-    bounds = problem.notes, problem.target_return * problem.notes
-    columns = program.solve(mean_loss, *bounds)
-    if columns is None:
-        volume = program.most_volume()
-        if volume <= 1e-6:
-            return nothing
-        best, goal = program.most_return(volume), problem.target_return * volume
-        reached = best >= goal * (1 - RELATIVE_SLACK)
-        best_return = None if reached else best / volume
-        bounds = volume * (1 - 2 * RELATIVE_SLACK), min(goal, best) - RELATIVE_SLACK * max(1.0, abs(best))
-        columns = program.solve(mean_loss, *bounds)
-    if columns is None:
-        raise SolverFailed(f"target {problem.target_return:.4f}: the nearest portfolio of {volume:.1f} notes was lost to rounding")
-
+    start = None if program.empty else _start(program, tail.cuts[0])
+    if start is None:
+        count = len(problem.available)
+        return TierSolution(np.zeros(count), False, None, np.zeros(count), 0.0, 0.0, 0.0)
     for cut in tail.cuts:
         program.add_cut(cut)
-    found, value, lower_bound = columns, np.inf, -np.inf
+    columns = found = start.columns
+    value, lower_bound = np.inf, -np.inf
     for solves in range(MAX_CUTS):
         losses = tail.of(program.by_listing(columns))
         cut = tail.under(tail_weights(losses))
@@ -304,21 +296,48 @@ def solve_tier(problem: TierProblem, tail: Tail) -> TierSolution:
         own = float((program.by_column(cut) + cost)[: program.tail] @ columns[: program.tail])
         if own < value:
             found, value = columns, own
-        if value - lower_bound <= MAX_GAP * abs(value):
-            first_note = per_variance * variance * problem.orders / problem.notes
+        if value - lower_bound <= max(MAX_GAP * abs(value), VALUE_TOLERANCE):
+            first_note = per_variance * variance * program.first_slice / problem.notes
             return TierSolution(
-                program.by_listing(found), reached, best_return, program.marginal_tail_loss(tail.cuts) + first_note,
-                program.return_price(), value, lower_bound,
+                program.by_listing(found), start.best_return is None, start.best_return,
+                program.marginal_tail_loss(tail.cuts) + first_note, program.return_price(), value, lower_bound,
             )
         tail.cuts.append(cut)
         program.add_cut(cut)
-        columns = program.solve(cost, *bounds)
+        columns = program.solve(cost, start.volume, start.least_return)
         if columns is None:
-            raise SolverFailed(f"target {problem.target_return:.4f}: a portfolio that was found was lost to rounding")
+            raise SolverFailed(f"target {problem.target_return:.4f}: a portfolio that had been found was lost to rounding")
         lower_bound = program.solver.getObjectiveValue()
-    raise SolverFailed(
-        f"target {problem.target_return:.4f}: {MAX_CUTS} cuts leave a gap of {(value - lower_bound) / value:.2%} between the bounds"
-    )
+    raise SolverFailed(f"target {problem.target_return:.4f}: {MAX_CUTS} cuts leave the value between {lower_bound} and {value} notes")
+
+
+@dataclass(frozen=True)
+class _Start:
+    """A first portfolio, and the volume and sum of return that all must have. best_return: as in TierSolution."""
+
+    columns: np.ndarray
+    volume: float
+    least_return: float
+    best_return: float | None
+
+
+def _start(program: _Program, mean_loss: np.ndarray) -> _Start | None:
+    """The portfolio of least mean loss that reaches the target or comes nearest; None where nothing can be placed."""
+    problem, cost = program.problem, program.by_column(mean_loss)
+    columns = program.solve(cost, problem.notes, problem.target_return * problem.notes)
+    if columns is not None:
+        return _Start(columns, problem.notes, problem.target_return * problem.notes, None)
+    volume = program.most_volume()
+    if volume <= 1e-6:
+        return None
+    best, goal = program.most_return(volume), problem.target_return * volume
+    best_return = None if best >= goal * (1 - RELATIVE_SLACK) else best / volume
+    least_volume = volume * (1 - 2 * RELATIVE_SLACK)
+    least_return = min(goal, best) - RELATIVE_SLACK * max(1.0, abs(best))
+    columns = program.solve(cost, least_volume, least_return)
+    if columns is None:
+        raise SolverFailed(f"target {problem.target_return:.4f}: the nearest portfolio of {volume:.1f} notes was lost to rounding")
+    return _Start(columns, least_volume, least_return, best_return)
 
 
 def most_return(problem: TierProblem) -> tuple[float, float]:

@@ -88,5 +88,5 @@ def test_one_solution_of_hedged_scenarios():
 def test_bounds_that_do_not_close_are_said(monkeypatch):
     monkeypatch.setattr("models.tier_program.MAX_CUTS", 1)
     tier, tail = market(60, 200, 1)
-    with pytest.raises(SolverFailed, match="1 cuts leave a gap"):
+    with pytest.raises(SolverFailed, match="1 cuts leave the value between"):
         solve_tier(tier, tail)
