@@ -25,8 +25,8 @@ from scipy.special import ndtr, ndtri
 from scipy.stats.qmc import LatinHypercube
 
 CVAR_LEVEL = 0.95
-# Scenarios and listings that are worked on at once: some 64 MB in single precision.
-BLOCK_SCENARIOS, BLOCK_LISTINGS = 500, 16_384
+# Scenarios (of all listings) and listings (in all scenarios) that are worked on at once: tens of MB at 100,000 by 1,000.
+BLOCK_SCENARIOS, BLOCK_LISTINGS = 100, 16_384
 Stream = Literal["optimise", "evaluate"]
 
 
@@ -90,7 +90,7 @@ def conditional_losses(exposures: Exposures, correlation: DefaultCorrelation, fa
     """Mean loss on each listing given the factors, shape (listings, scenarios), single precision.
 
     Severity times the conditional probability of default, Phi((Phi^-1(p) - sqrt(rho) z) / sqrt(1 - rho)) with rho the
-    asset correlation and z the factor of the risk group (Vasicek 2002, equation 3). Its mean over z is the expected
+    asset correlation and z the factor of the risk group (Vasicek 2002). Its mean over z is the expected
     loss.
     """
     loading = correlation.loadings(exposures.risk_group)
@@ -131,7 +131,7 @@ def drawn_losses(
         some = factors[:, start : start + BLOCK_SCENARIOS]
         of_party = random.standard_normal((len(parties), some.shape[1]), dtype=np.float32)
         latent = some[exposures.risk_group - 1] * loading + of_party[party] * own
-        # Not below: who cannot default has a threshold of minus infinity, who must one of plus infinity.
+        # Nobody lies below minus infinity, the threshold of who cannot default, and all below that of who must.
         yield np.where(latent < threshold, severity, np.float32(0))
 
 
@@ -159,7 +159,7 @@ def variance_price(mean_losses: np.ndarray, variance: float, level: float = CVAR
     mean_losses: of a portfolio, given each scenario. Given a scenario its loss is taken as normal with that mean and
     the variance; by the heat equation the expected excess over a bound then rises by half the loss's density there,
     so CVaR by density(VaR) / (2 (1 - level)). This is the granularity adjustment of expected shortfall (Martin and
-    Tasche 2007, equation 2.6; Gordy and Luetkebohmert 2013), with the density taken at this variance and not at none,
+    Tasche 2007; Gordy and Luetkebohmert 2013), with the density taken at this variance and not at none,
     as a portfolio of a few dozen notes is far from none. 0 without variance.
     """
     if variance <= 0:

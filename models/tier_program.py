@@ -69,8 +69,7 @@ class Tail:
 
     def of(self, notes: np.ndarray) -> np.ndarray:
         """Losses in each scenario of a portfolio in notes."""
-        held = np.flatnonzero(notes)
-        return (notes[held].astype(self.losses.dtype) @ self.losses[held]).astype(float)
+        return (notes.astype(self.losses.dtype) @ self.losses).astype(float)
 
 
 @dataclass(frozen=True)
