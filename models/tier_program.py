@@ -7,8 +7,8 @@ what is idiosyncratic. Amounts are in notes, fractional here.
 and are nowhere above 1 / ((1 - level) scenarios) (Rockafellar and Uryasev 2002). So the full program's row and column
 per scenario give way to one column for the tail loss and one row, a cut, for each weighting that has been the worst of
 some solution (Kuenzi-Bay and Mayer 2006). Each solve is a lower bound of the optimum, each solution's own CVaR an upper
-one; cuts are added until the two are within MAX_GAP. A cut is a column of mean losses by listing that holds for every
-tier, so tiers share them.
+one; cuts are added until the two are within MAX_GAP. A cut is a mean loss by listing that holds for every tier, so tiers
+share them. Columns are generated too: HiGHS sees only those whose reduced cost has asked for them.
 
 **Slices instead of squares.** What one party adds to the variance grows with the square of what is held of it. An order
 holds whole notes, so it is priced linearly up to one note of each order (of large orders, up to FIRST_SLICE of the
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 
 import highspy
 import numpy as np
-from scipy.sparse import csc_matrix
+from scipy.sparse import csc_matrix, vstack
 
 from models.scenarios import tail_weights, variance_price
 
@@ -36,6 +36,9 @@ MAX_CUTS = 200
 PRICING_SOLVES = 3
 # Of the cap per party: 640 parties at a cap of 5%. To price finer spreading would only multiply the columns.
 FIRST_SLICE = 1 / 32
+# Columns whose reduced cost per note is nearer to 0 do not enter; those that do, at least so many at once.
+PRICE_TOLERANCE = 1e-7
+LEAST_ENTERING = 2_000
 # Slack on a bound that an earlier solve has shown to be reachable: above HiGHS's own feasibility tolerance of 1e-7.
 RELATIVE_SLACK = 1e-7
 # What is narrower cannot become a note: it only slows the solver down.
@@ -128,142 +131,159 @@ class _Program:
     """One HiGHS model of a tier, solved for volume, return and tail loss in turn.
 
     Columns: slices of listings that are alone in their identity group; other listings whole; slices of groups of
-    several; last the tail loss. Rows: volume, return, one per risk group, one per group of several listings (the
-    listings' sum within the slices'), then cuts.
+    several. Rows: volume, return, one per risk group, one per group of several listings (the listings' sum within the
+    slices'), then cuts. HiGHS holds the tail loss as its column 0 and, after it, the active columns.
     """
 
     def __init__(self, problem: TierProblem) -> None:
         self.problem = problem
         self.first_slice = max(float(problem.orders), FIRST_SLICE * problem.group_cap)
         upper = np.minimum(problem.available, problem.group_cap)
-        upper = np.where(upper > LEAST_NOTES, upper, 0.0)
-        open_listings = np.flatnonzero(upper)
+        open_listings = np.flatnonzero(upper > LEAST_NOTES)
         codes, group, members = np.unique(problem.group[open_listings], return_inverse=True, return_counts=True)
-        several = np.flatnonzero(members > 1)
-        alone = members[group] == 1
+        alone, several = members[group] == 1, np.flatnonzero(members > 1)
         whole = open_listings[~alone]
-
-        sliced, width, weight = self._slices(upper[open_listings[alone]])
-        of_group, group_width, group_weight = self._slices(np.full(len(several), problem.group_cap))
-        infinite = highspy.kHighsInf
+        sliced, width, slope = self._slices(upper[open_listings[alone]])
+        self.group_of_slice, group_width, group_slope = self._slices(np.full(len(several), problem.group_cap))
         self.listing = np.concatenate([open_listings[alone][sliced], whole])
-        self.columns = len(self.listing) + len(of_group) + 1
-        self.upper = np.concatenate([width, upper[whole], group_width, [infinite]])
-        # The slope of the squared weight on each slice, and whose variance it is.
-        self.slope = np.concatenate([weight, np.zeros(len(whole)), group_weight, [0.0]])
+        self.upper = np.concatenate([width, upper[whole], group_width])
+        # Of the squared weight.
+        self.slope = np.concatenate([slope, np.zeros(len(whole)), group_slope])
+        self.columns = len(self.upper)
         self.members = np.split(whole[np.argsort(group[~alone], kind="stable")], np.cumsum(members[several])[:-1])
-        self.group_of_slice = of_group
-        self.tail = self.columns - 1
 
-        self.net_return = np.zeros(self.columns)
-        self.net_return[: len(self.listing)] = problem.expected_net_return[self.listing]
         first_group_row = 2 + len(problem.risk_caps)
-        listings = np.arange(len(self.listing))
-        in_groups = np.arange(len(sliced), len(self.listing))
-        of_slices = np.arange(len(self.listing), self.tail)
-        row_of_group = np.full(len(codes), -1)
+        row_of_group = np.zeros(len(codes), dtype=int)
         row_of_group[several] = first_group_row + np.arange(len(several))
+        listings, of_groups = np.arange(len(self.listing)), np.arange(len(self.listing), self.columns)
+        ones = np.ones(len(listings))
         row, column, value = (np.concatenate(parts) for parts in zip(
-            (np.zeros(len(listings), dtype=int), listings, np.ones(len(listings))),
-            (np.ones(len(listings), dtype=int), listings, self.net_return[listings]),
-            (1 + problem.risk_group[self.listing], listings, np.ones(len(listings))),
-            (row_of_group[group[~alone]], in_groups, np.ones(len(in_groups))),
-            (first_group_row + of_group, of_slices, -np.ones(len(of_slices))),
+            (np.zeros(len(listings), dtype=int), listings, ones),
+            (np.ones(len(listings), dtype=int), listings, problem.expected_net_return[self.listing]),
+            (1 + problem.risk_group[self.listing], listings, ones),
+            (row_of_group[group[~alone]], listings[len(sliced) :], np.ones(len(whole))),
+            (first_group_row + self.group_of_slice, of_groups, -np.ones(len(of_groups))),
             strict=True,
         ))
         rows = first_group_row + len(several)
-        matrix = csc_matrix((value, (row, column)), shape=(rows, self.columns))
-        model = highspy.HighsLp()
-        model.num_col_, model.num_row_ = self.columns, rows
-        model.col_cost_ = np.zeros(self.columns)
-        model.col_lower_ = np.concatenate([np.zeros(self.tail), [-infinite]])
-        model.col_upper_ = self.upper
-        model.row_lower_ = np.full(rows, -infinite)
-        model.row_upper_ = np.concatenate([[problem.notes, infinite], problem.risk_caps, np.zeros(len(several))])
-        model.a_matrix_.format_ = highspy.MatrixFormat.kColwise
-        model.a_matrix_.start_ = matrix.indptr.astype(np.int32)
-        model.a_matrix_.index_ = matrix.indices.astype(np.int32)
-        model.a_matrix_.value_ = matrix.data
+        self.matrix = csc_matrix((value, (row, column)), shape=(rows, self.columns))
+        self.active = np.zeros(0, dtype=int)
+        self.cuts: list[np.ndarray] = []
         self.solver = highspy.Highs()
         for option, given in (
             ("output_flag", False), ("threads", 1), ("random_seed", 0), ("time_limit", problem.solver_seconds),
         ):
             self.solver.setOptionValue(option, given)
-        self.solver.passModel(model)
-        self.cut_rows: list[int] = []
+        infinite = highspy.kHighsInf
+        self.solver.addVar(-infinite, infinite)
+        for most in (problem.notes, infinite, *problem.risk_caps, *np.zeros(len(several))):
+            self.solver.addRow(-infinite, most, 0, np.zeros(0, dtype=np.int32), np.zeros(0))
 
     def _slices(self, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Slices of holdings up to upper: whose (position), width in notes and mean slope of the squared weight."""
-        problem = self.problem
-        ends = _slice_ends(self.first_slice, problem.group_cap)
+        ends = _slice_ends(self.first_slice, self.problem.group_cap)
         starts = np.concatenate([[0.0], ends[:-1]])
         width = np.clip(upper[:, None] - starts, 0, ends - starts)
         whose, which = np.nonzero(width > LEAST_NOTES)
-        return whose, width[whose, which], (starts + ends)[which] / max(problem.notes, 1.0)
+        return whose, width[whose, which], (starts + ends)[which] / max(self.problem.notes, 1.0)
 
     @property
     def empty(self) -> bool:
         return len(self.listing) == 0 or self.problem.notes <= 0
 
-    def solve(self, cost: np.ndarray, volume: float, least_return: float) -> np.ndarray | None:
-        """Minimise the cost with at least this volume (notes) and sum of return over notes; None when infeasible."""
+    def solve(
+        self, cost: np.ndarray, tail_cost: float, volume: float, least_return: float
+    ) -> tuple[np.ndarray, float]:
+        """The columns of least cost with at least this volume (notes) and sum of return, and a lower bound of the cost.
+
+        Columns enter as their reduced costs ask for it (Gilmore and Gomory 1961); those that are active must have a
+        solution.
+        """
         infinite = highspy.kHighsInf
-        self.solver.changeColsCost(self.columns, np.arange(self.columns, dtype=np.int32), cost)
+        self.solver.changeColsCost(
+            1 + len(self.active), np.arange(1 + len(self.active), dtype=np.int32), np.append(tail_cost, cost[self.active])
+        )
         self.solver.changeRowBounds(0, volume, self.problem.notes)
         self.solver.changeRowBounds(1, least_return, infinite)
-        self.solver.run()
-        status = self.solver.getModelStatus()
-        if status == highspy.HighsModelStatus.kInfeasible:
-            return None
-        if status != highspy.HighsModelStatus.kOptimal:
-            raise SolverFailed(
-                f"HiGHS ended with {self.solver.modelStatusToString(status)} on {self.columns} columns for target "
-                f"{self.problem.target_return:.4f}: raise allocation.solver_seconds (now {self.problem.solver_seconds})"
-            )
-        return np.clip(np.array(self.solver.getSolution().col_value), np.append(np.zeros(self.tail), -infinite), self.upper)
+        while True:
+            self.solver.run()
+            status = self.solver.getModelStatus()
+            if status != highspy.HighsModelStatus.kOptimal:
+                raise SolverFailed(
+                    f"HiGHS ended with {self.solver.modelStatusToString(status)} on {len(self.active)} columns for target "
+                    f"{self.problem.target_return:.4f}: allocation.solver_seconds is {self.problem.solver_seconds}"
+                )
+            reduced = cost - self.by_column(self.marginal_cuts()) - self.matrix.T @ self.duals()[: self.matrix.shape[0]]
+            reduced[self.active] = 0.0
+            entering = np.flatnonzero(reduced < -PRICE_TOLERANCE)
+            if len(entering) == 0:
+                break
+            promise = reduced[entering] * self.upper[entering]
+            most = max(LEAST_ENTERING, len(self.active))
+            self._enter(entering[np.sort(np.argsort(promise, kind="stable")[:most])], cost)
+        found = np.zeros(self.columns)
+        found[self.active] = np.array(self.solver.getSolution().col_value)[1:]
+        # What has not entered could lower the cost by no more: listings, and again slices of groups, add up to the notes.
+        unpriced = 2 * self.problem.notes * float(reduced.min(initial=0.0))
+        return np.clip(found, 0, self.upper), self.solver.getObjectiveValue() + unpriced
+
+    def _enter(self, columns: np.ndarray, cost: np.ndarray) -> None:
+        """Hand columns over to HiGHS, with their part in the cuts."""
+        in_cuts = np.zeros((len(self.cuts), self.columns))
+        for number, cut in enumerate(self.cuts):
+            in_cuts[number] = self.by_column(cut)
+        entries = vstack([self.matrix[:, columns], csc_matrix(in_cuts[:, columns])]).tocsc()
+        self.solver.addCols(
+            len(columns), cost[columns], np.zeros(len(columns)), self.upper[columns], entries.nnz,
+            entries.indptr[:-1].astype(np.int32), entries.indices.astype(np.int32), entries.data,
+        )
+        self.active = np.append(self.active, columns)
+
+    def duals(self) -> np.ndarray:
+        """Of the rows, at the optimum found last."""
+        return np.array(self.solver.getSolution().row_dual)
+
+    def marginal_cuts(self) -> np.ndarray:
+        """Of each listing, its part in the cuts at their duals: less what a note of it adds to the tail loss."""
+        duals = self.duals()[self.matrix.shape[0] :]
+        return sum((dual * cut for dual, cut in zip(duals, self.cuts, strict=True)), np.zeros(len(self.problem.available)))
+
+    def return_price(self) -> float:
+        return max(0.0, float(self.duals()[1]))
+
+    def by_column(self, of_listings: np.ndarray) -> np.ndarray:
+        """Values of listings as ones of columns, 0 for slices of groups."""
+        values = np.zeros(self.columns)
+        values[: len(self.listing)] = of_listings[self.listing]
+        return values
 
     def by_listing(self, columns: np.ndarray) -> np.ndarray:
         return np.bincount(self.listing, columns[: len(self.listing)], len(self.problem.available))
-
-    def by_column(self, of_listings: np.ndarray) -> np.ndarray:
-        """A cost of listings as one of columns."""
-        cost = np.zeros(self.columns)
-        cost[: len(self.listing)] = of_listings[self.listing]
-        return cost
 
     def most_volume(self) -> float:
         """Notes that can be placed under the caps, at most those to invest."""
         if self.empty:
             return 0.0
         cost = self.by_column(np.full(len(self.problem.available), -1.0))
-        return -float(cost[: self.tail] @ self.solve(cost, -highspy.kHighsInf, -highspy.kHighsInf)[: self.tail])
+        return -float(cost @ self.solve(cost, 0.0, -highspy.kHighsInf, -highspy.kHighsInf)[0])
 
     def most_return(self, volume: float) -> float:
-        """The highest sum of return over this volume."""
-        best = self.solve(-self.net_return, volume * (1 - RELATIVE_SLACK), -highspy.kHighsInf)
-        return float(best[: self.tail] @ self.net_return[: self.tail])
+        """The highest sum of return over this volume, which most_volume has found before."""
+        cost = -self.by_column(self.problem.expected_net_return)
+        return -float(cost @ self.solve(cost, 0.0, volume * (1 - RELATIVE_SLACK), -highspy.kHighsInf)[0])
 
     def add_cut(self, mean_losses: np.ndarray) -> None:
         """The tail loss is at least the loss under one weighting of the scenarios."""
-        listings = len(self.listing)
-        self.cut_rows.append(self.solver.getNumRow())
+        self.cuts.append(mean_losses)
         self.solver.addRow(
-            -highspy.kHighsInf, 0.0, listings + 1,
-            np.append(np.arange(listings), self.tail).astype(np.int32), np.append(mean_losses[self.listing], -1.0),
+            -highspy.kHighsInf, 0.0, 1 + len(self.active), np.arange(1 + len(self.active), dtype=np.int32),
+            np.append(-1.0, self.by_column(mean_losses)[self.active]),
         )
 
     def variance_cost(self, variance: np.ndarray) -> np.ndarray:
         """Cost of each column for a price of 1 on variance; variance: of each listing, per unit squared weight."""
         of_groups = np.array([variance[members].max() for members in self.members if len(members)])
-        return self.slope * np.concatenate([variance[self.listing], of_groups[self.group_of_slice], [0.0]])
-
-    def marginal_tail_loss(self, cuts: list[np.ndarray]) -> np.ndarray:
-        """What a note of each listing adds to the tail loss, at the optimum found last."""
-        dual = np.array(self.solver.getSolution().row_dual)
-        return sum(-dual[row] * cut for row, cut in zip(self.cut_rows, cuts, strict=True))
-
-    def return_price(self) -> float:
-        return max(0.0, float(np.array(self.solver.getSolution().row_dual)[1]))
+        return self.slope * np.concatenate([variance[self.listing], of_groups[self.group_of_slice]])
 
 
 def solve_tier(problem: TierProblem, tail: Tail) -> TierSolution:
@@ -274,69 +294,41 @@ def solve_tier(problem: TierProblem, tail: Tail) -> TierSolution:
     solver_seconds and when MAX_CUTS do not close the gap.
     """
     program = _Program(problem)
-    start = None if program.empty else _start(program, tail.cuts[0])
-    if start is None:
+    volume = program.most_volume()
+    if volume <= 1e-6:
         count = len(problem.available)
         return TierSolution(np.zeros(count), False, None, np.zeros(count), 0.0, 0.0, 0.0)
+    best, goal = program.most_return(volume), problem.target_return * volume
+    best_return = None if best >= goal * (1 - RELATIVE_SLACK) else best / volume
+    slack = RELATIVE_SLACK * max(1.0, abs(best))
+    bounds = volume * (1 - 2 * RELATIVE_SLACK), goal if best > goal + slack else min(goal, best) - slack
+    # The portfolio of least mean loss is the first to cut at.
+    columns, _ = program.solve(program.by_column(tail.cuts[0]), 0.0, *bounds)
     for cut in tail.cuts:
         program.add_cut(cut)
-    columns = found = start.columns
-    value, lower_bound = np.inf, -np.inf
+    found, value, lower_bound = columns, np.inf, -np.inf
     for solves in range(MAX_CUTS):
         losses = tail.of(program.by_listing(columns))
         cut = tail.under(tail_weights(losses))
         if solves < PRICING_SOLVES:
             variance = np.clip(cut * (tail.severity - cut), 0, None)
-            variance_cost = program.variance_cost(variance)
-            per_variance = variance_price(losses / problem.notes, float(variance_cost @ columns) / problem.notes)
-            cost = per_variance * variance_cost
-            cost[program.tail] = 1.0
+            cost = program.variance_cost(variance)
+            per_variance = variance_price(losses / problem.notes, float(cost @ columns) / problem.notes)
+            cost *= per_variance
             value, lower_bound = np.inf, -np.inf
-        own = float((program.by_column(cut) + cost)[: program.tail] @ columns[: program.tail])
+        own = float((program.by_column(cut) + cost) @ columns)
         if own < value:
             found, value = columns, own
         if value - lower_bound <= max(MAX_GAP * abs(value), VALUE_TOLERANCE):
             first_note = per_variance * variance * program.first_slice / problem.notes
             return TierSolution(
-                program.by_listing(found), start.best_return is None, start.best_return,
-                program.marginal_tail_loss(tail.cuts) + first_note, program.return_price(), value, lower_bound,
+                program.by_listing(found), best_return is None, best_return, first_note - program.marginal_cuts(),
+                program.return_price(), value, lower_bound,
             )
         tail.cuts.append(cut)
         program.add_cut(cut)
-        columns = program.solve(cost, start.volume, start.least_return)
-        if columns is None:
-            raise SolverFailed(f"target {problem.target_return:.4f}: a portfolio that had been found was lost to rounding")
-        lower_bound = program.solver.getObjectiveValue()
+        columns, lower_bound = program.solve(cost, 1.0, *bounds)
     raise SolverFailed(f"target {problem.target_return:.4f}: {MAX_CUTS} cuts leave the value between {lower_bound} and {value} notes")
-
-
-@dataclass(frozen=True)
-class _Start:
-    """A first portfolio, and the volume and sum of return that all must have. best_return: as in TierSolution."""
-
-    columns: np.ndarray
-    volume: float
-    least_return: float
-    best_return: float | None
-
-
-def _start(program: _Program, mean_loss: np.ndarray) -> _Start | None:
-    """The portfolio of least mean loss that reaches the target or comes nearest; None where nothing can be placed."""
-    problem, cost = program.problem, program.by_column(mean_loss)
-    columns = program.solve(cost, problem.notes, problem.target_return * problem.notes)
-    if columns is not None:
-        return _Start(columns, problem.notes, problem.target_return * problem.notes, None)
-    volume = program.most_volume()
-    if volume <= 1e-6:
-        return None
-    best, goal = program.most_return(volume), problem.target_return * volume
-    best_return = None if best >= goal * (1 - RELATIVE_SLACK) else best / volume
-    least_volume = volume * (1 - 2 * RELATIVE_SLACK)
-    least_return = min(goal, best) - RELATIVE_SLACK * max(1.0, abs(best))
-    columns = program.solve(cost, least_volume, least_return)
-    if columns is None:
-        raise SolverFailed(f"target {problem.target_return:.4f}: the nearest portfolio of {volume:.1f} notes was lost to rounding")
-    return _Start(columns, least_volume, least_return, best_return)
 
 
 def most_return(problem: TierProblem) -> tuple[float, float]:
@@ -364,8 +356,11 @@ def return_constraint(problem: TierProblem) -> str | None:
     volume = program.most_volume()
     if volume <= 1e-6:
         return None
-    best = program.most_return(volume)
-    returns = {name: _Program(_without(problem, name)).most_return(volume) for name in RELAXATIONS}
+    best, returns = program.most_return(volume), {}
+    for name in RELAXATIONS:
+        relaxed = _Program(_without(problem, name))
+        relaxed.most_volume()
+        returns[name] = relaxed.most_return(volume)
     binds = max(RELAXATIONS, key=lambda name: round(returns[name], 6))
     return binds if returns[binds] > best + 1e-6 * max(1.0, abs(best)) else None
 
