@@ -204,4 +204,5 @@ def cvar_of_holdings(
         if worst.shape[1] > len(shares):
             worst = np.partition(worst, -len(shares), axis=1)[:, -len(shares) :]
     found = -np.sort(-worst.astype(float), axis=1) @ shares
-    return np.where(total > 0, found, np.nan)
+    # In single precision weights add up to 1 but for a hair, and no loss is more than the whole.
+    return np.where(total > 0, np.minimum(found, 1.0), np.nan)

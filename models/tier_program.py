@@ -229,10 +229,10 @@ class _Program:
 
     def _enter(self, columns: np.ndarray, cost: np.ndarray) -> None:
         """Hand columns over to HiGHS, with their part in the cuts."""
-        in_cuts = np.zeros((len(self.cuts), self.columns))
+        in_cuts = np.zeros((len(self.cuts), len(columns)))
         for number, cut in enumerate(self.cuts):
-            in_cuts[number] = self.by_column(cut)
-        entries = vstack([self.matrix[:, columns], csc_matrix(in_cuts[:, columns])]).tocsc()
+            in_cuts[number] = self.by_column(cut)[columns]
+        entries = vstack([self.matrix[:, columns], csc_matrix(in_cuts)]).tocsc()
         self.solver.addCols(
             len(columns), cost[columns], np.zeros(len(columns)), self.upper[columns], entries.nnz,
             entries.indptr[:-1].astype(np.int32), entries.indices.astype(np.int32), entries.data,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 
 import pytest
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
+from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from conf.settings import ROOT
-from conf.tables import BORROWER_SCORE, CREDIT_INQUIRY, LOAN, TRUTH_DEFAULT
+from conf.tables import ALLOCATION_SUMMARY, BORROWER_SCORE, CREDIT_INQUIRY, LOAN, TRUTH_DEFAULT
 from spark_jobs.lake import Lake, MissingTable, WrongColumns
 
 DAY = date(2024, 1, 31)
@@ -64,6 +66,23 @@ def test_a_score_outside_its_range_is_refused(lake):
     frame = lake.spark.createDataFrame([tuple(values[column] for column in BORROWER_SCORE.columns)], BORROWER_SCORE.ddl)
     with pytest.raises(REFUSED, match=r"(?i)constraint"):
         lake.replace(BORROWER_SCORE, frame, DAY)
+
+
+def test_a_column_declared_later_is_null_in_the_rows_from_before(lake):
+    values = dict.fromkeys(ALLOCATION_SUMMARY.columns) | {
+        "order_id": "o", "as_of_date": DAY, "investor_id": "i", "amount": 100, "allocated_amount": 0, "unallocated_amount": 100,
+        "target_return": 0.05, "loan_count": 0, "status": "unfilled", "binding_constraint": "note_amount", "message": "too small",
+        "currency": "EUR", "batch_id": "b",
+    }
+    earlier = replace(ALLOCATION_SUMMARY, ddl=ALLOCATION_SUMMARY.ddl.removesuffix("cvar95 DOUBLE").rstrip().removesuffix(","))
+    nullable = ALLOCATION_SUMMARY.ddl.replace("DECIMAL(18,2)", "INT").replace(" NOT NULL", "")
+    frame = lake.spark.createDataFrame([tuple(values.values())], nullable)
+    lake.spark.sql(f"CREATE TABLE delta.`{lake.path(earlier)}` ({earlier.ddl}) USING delta PARTITIONED BY (as_of_date)")
+    lake.replace(earlier, frame, DAY)
+    lake.replace(ALLOCATION_SUMMARY, frame.withColumn("as_of_date", F.lit(DAY.replace(year=2025))), DAY.replace(year=2025))
+    found = lake.read(ALLOCATION_SUMMARY)
+    assert found.columns == list(ALLOCATION_SUMMARY.columns)
+    assert [row["cvar95"] for row in found.collect()] == [None, None]
 
 
 def test_missing_columns_are_named_with_those_that_are_there(lake):
