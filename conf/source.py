@@ -253,12 +253,24 @@ class Orders(_Model):
         return self
 
 
+class Drawn(_Model):
+    """How a simulated market is drawn for its evaluation, over the settings of ``simulation``.
+
+    reference_times: so many times the borrowers, others than those, teach what is attainable (models.attainable).
+    """
+
+    borrowers: int = Field(ge=2)
+    history_months: int = Field(ge=1)
+    reference_times: int = Field(ge=1)
+
+
 class _Evaluation(_Model):
     """known_on: the last day whose knowledge tells outcomes; null: the market's first night. single_features: features
-    that are also held against the scores each by itself; more means riskier."""
+    that are also held against the scores each by itself; more means riskier. drawn: null but for a simulated market."""
 
     known_on: date | None = None
     single_features: tuple[str, ...] = ()
+    drawn: Drawn | None = None
 
 
 class CrossValidation(_Evaluation):

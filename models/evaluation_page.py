@@ -11,6 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from conf.settings import Fairness
+from models import attainable
 from models.fairness import section
 from models.html import render, svg
 from models.model_plots import calibration_plot, roc_plot
@@ -62,6 +63,7 @@ def page(data_sets: Mapping[str, tuple[str, Mapping[str, Any], pd.DataFrame]], c
             "name": name, "title": title, "found": found, "protocol": protocol_in_words(found["protocol"]),
             "scorers": _scorers(found), "plots": plots(rows, found["unfitted_peers"]), **_best(found), "forward_scorers": _forward_scorers(found),
             "fairness": section(pd.DataFrame(found["fairness"]["groups"]), Fairness(**found["fairness"]["limits"])),
+            "attainable": attainable.section(rows, found["attainable"]) if "attainable" in found else None,
         }
         for name, (title, found, rows) in data_sets.items()
     ]
@@ -129,6 +131,9 @@ Peers learn from the same rows, folds, features and weights. ECE: expected calib
 {{ difference(found.auc_difference[one.peer]) }}.{% else %}Too few for an AUC.{% endif %}</p>
 {% endfor %}
 <div class="plots">{% for plot in one.plots %}{{ plot }}{% endfor %}</div>
+{% if one.attainable %}<h3>Against what is attainable</h3>
+{{ one.attainable }}
+{% endif %}
 {% if one.found.walk_forward %}{% set forward = one.found.walk_forward %}
 <h3>Walk-forward</h3>
 <p>The whole stack trained anew at the start of each quarter on what was knowable then, and tested on that quarter's rows: AUC of each scorer,

@@ -46,10 +46,12 @@ def roc_plot(scores: dict[str, np.ndarray], is_default: np.ndarray, watched: np.
     return figure
 
 
-def calibration_plot(prob: np.ndarray, is_default: np.ndarray, watched: np.ndarray, title: str) -> Figure:
-    """Default rate against mean probability in ten bins."""
+def calibration_plot(
+    prob: np.ndarray, is_default: np.ndarray, watched: np.ndarray, title: str, what: str = "default rate"
+) -> Figure:
+    """Default rate, or what else is_default holds, against mean probability in ten bins."""
     predicted, observed, _ = calibration_table(prob, is_default, watched).T
-    figure, axes = _figure(title, "mean probability of default", "default rate")
+    figure, axes = _figure(title, "mean probability of default", what)
     top = 1.05 * max(predicted.max(), observed.max(), 1e-3)
     axes.plot([0, top], [0, top], color=PALE, linewidth=0.8, linestyle="--")
     axes.plot(predicted, observed, marker="o", markersize=4, color=ACCENT)

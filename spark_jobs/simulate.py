@@ -31,6 +31,7 @@ from conf.tables import TRUTH_DEFAULT
 from models.simulated_export import LAYOUTS, Window, customer_no, export, indicator_records, order_records
 from models.simulated_market import (
     TAIL_MONTHS,
+    TRUTH_PATHS,
     day_number,
     month_of,
     months_of_days,
@@ -120,8 +121,8 @@ def _land(
     def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         task = TaskContext.get()
         parts = _Parts(landing.unfinished, task.partitionId(), task.taskAttemptId())
-        for seats in _seats(batches):
-            records = _draw(seats, simulation, window, gone_for)
+        for seats in seat_batches(batches):
+            records = draw(seats, simulation, window, gone_for)
             for table, (rows, recorded_on) in records.items():
                 if one_folder is not None:
                     parts.append(table, one_folder, rows)
@@ -136,15 +137,15 @@ def _land(
     seats.mapInArrow(write, "rows BIGINT").agg(F.sum("rows")).first()
 
 
-def _seats(batches: Iterator[pa.RecordBatch]) -> Iterator[np.ndarray]:
+def seat_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[np.ndarray]:
     """The seats of a task, a few at a time."""
     for batch in batches:
         seats = batch.column(0).to_numpy()
         yield from (seats[start : start + BATCH_BORROWERS] for start in range(0, len(seats), BATCH_BORROWERS))
 
 
-def _draw(
-    seats: np.ndarray, simulation: Simulation, window: Window, gone_for_months: int
+def draw(
+    seats: np.ndarray, simulation: Simulation, window: Window, gone_for_months: int = 0
 ) -> dict[str, tuple[pa.Table, np.ndarray]]:
     """The raw records of some seats in a window, of borrowers not gone for more than so many months before it."""
     first, last = months_of_days(np.array([window.after, window.until])).tolist()
@@ -153,14 +154,21 @@ def _draw(
     return export(walk(borrowers, simulation.seed, last + 1), simulation, window)
 
 
-def build_truth(spark: SparkSession, simulation: Simulation, as_of_date: date) -> DataFrame:
-    """True 12-month default probabilities: one row per performing borrower (see true_default_probability)."""
+def build_truth(
+    spark: SparkSession, simulation: Simulation, as_of_date: date, seats: range | None = None, paths: int = TRUTH_PATHS
+) -> DataFrame:
+    """True 12-month default probabilities: one row per performing borrower (see true_default_probability).
+
+    seats: by default those of the market; others are of borrowers that the market never has, in the same economy.
+    """
+    seats = range(simulation.borrowers) if seats is None else seats
 
     def truth(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         month = month_of(as_of_date)
-        for seats in _seats(batches):
-            borrowers = tenures(seats, simulation.seed, month - TAIL_MONTHS, month, simulation.two_ids_rate)
-            probability = true_default_probability(walk(borrowers, simulation.seed, month + 1), simulation.seed, as_of_date)
+        for some in seat_batches(batches):
+            borrowers = tenures(some, simulation.seed, month - TAIL_MONTHS, month, simulation.two_ids_rate)
+            book = walk(borrowers, simulation.seed, month + 1)
+            probability = true_default_probability(book, simulation.seed, as_of_date, paths=paths)
             known = ~np.isnan(probability)
             yield pa.record_batch({
                 "borrower_id": customer_no(borrowers.number[known]),
@@ -168,8 +176,8 @@ def build_truth(spark: SparkSession, simulation: Simulation, as_of_date: date) -
                 "prob_default_12m": pa.array(probability[known]),
             })
 
-    tasks = max(spark.sparkContext.defaultParallelism, ceil(simulation.borrowers / NIGHT_TASK_BORROWERS))
-    return spark.range(0, simulation.borrowers, 1, tasks).mapInArrow(truth, TRUTH_DEFAULT.ddl)
+    tasks = max(spark.sparkContext.defaultParallelism, ceil(len(seats) / NIGHT_TASK_BORROWERS))
+    return spark.range(seats.start, seats.stop, 1, tasks).mapInArrow(truth, TRUTH_DEFAULT.ddl)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from conf.spark import JOBS_PYTHON
 from dags.launch.jars import lend_set_up
 from dags.launch.processes import Stopped, stopped_by_signals, uninterrupted
 
-DATA_SETS = ("uci_credit_card", "lendingclub", "berka")
+DATA_SETS = ("uci_credit_card", "lendingclub", "berka", "simulated")
 PORT = 54_401
 # An evaluation leaves a market's own lake, database and registry alone.
 _SERVERS = ("MOSAIC_LAKE", "MOSAIC_DATABASE_DSN", "MOSAIC_MLFLOW_TRACKING_URI", "MOSAIC_SPARK__MASTER")
@@ -42,7 +42,9 @@ def main() -> int:
         with stopped_by_signals():
             for name in names:
                 data = settings.data if options.source else options.folder / name
-                if data is None or not data.is_dir():
+                if load_source(name).evaluation.drawn:
+                    data = None
+                elif data is None or not data.is_dir():
                     print(f"{name}: no folder {data}, left out; DATA= names the folder", file=sys.stderr)
                     continue
                 evaluate(settings, name, data, options.as_of_date, options.full)
@@ -66,8 +68,8 @@ def _home(settings: Settings) -> Path:
     return settings.home / "evaluation"
 
 
-def evaluate(settings: Settings, name: str, data: Path, as_of_date: date | None, full: bool) -> None:
-    """Land, map and evaluate one data set, from an empty market.
+def evaluate(settings: Settings, name: str, data: Path | None, as_of_date: date | None, full: bool) -> None:
+    """Land, map and evaluate one data set, from an empty market; without data it is drawn.
 
     Raises subprocess.CalledProcessError.
     """
@@ -78,8 +80,14 @@ def evaluate(settings: Settings, name: str, data: Path, as_of_date: date | None,
     # What was mapped by an earlier mapping would not be mapped again.
     shutil.rmtree(_home(settings) / name, ignore_errors=True)
     lend_set_up(settings, _home(settings))
-    of_market = environment(settings, name) | {"MOSAIC_DATA": str(data)}
-    for step in (["open_night", "--training"], ["ingest", "--training"], ["evaluate", *(["--full"] if full else [])]):
+    of_market, steps = environment(settings, name), [["open_night", "--training"], ["ingest", "--training"], ["evaluate", *(["--full"] if full else [])]]
+    if drawn := source.evaluation.drawn:
+        of_market.pop("MOSAIC_DATA", None)
+        of_market |= {"MOSAIC_SIMULATION__BORROWERS": str(drawn.borrowers), "MOSAIC_SIMULATION__HISTORY_MONTHS": str(drawn.history_months)}
+        steps = [["simulate"], *steps]
+    else:
+        of_market["MOSAIC_DATA"] = str(data)
+    for step in steps:
         _run(["-m", "dags.launch.database", JOBS_PYTHON, "-m", "spark_jobs", *step, "--as-of-date", day.isoformat()], of_market)
 
 

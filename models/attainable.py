@@ -1,0 +1,99 @@
+"""Scores of simulated borrowers beside what their records can tell at all, and beside the latent truth; NumPy and LightGBM.
+
+The truth of a borrower is the probability of default given the whole state on the as-of date, observable or not. No score
+sees that state, so none can rank as well. The attainable score is the truth's expectation given the records knowable on
+that day, estimated by a model that learns the truth itself, from many other borrowers. All arrays have shape (rows,).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from models.html import render, svg
+from models.metrics import auc, expected_calibration_error
+from models.model_plots import calibration_plot
+
+WORDS = {"ensemble": "ensemble (published)", "attainable": "attainable from the records", "truth": "latent truth"}
+DRAWS, SEED = 500, 20261125
+
+
+def gini(score: np.ndarray, outcome: np.ndarray) -> float:
+    """Twice the AUC less one; nan without both classes.
+
+    outcome: 0 or 1, or the true probabilities, each row then counting as a default by its probability and as none by the
+    rest: what the Gini would be on average over outcomes drawn anew, free of the chance of those that happened.
+    """
+    return 2 * auc(score, outcome, np.ones(len(score))) - 1
+
+
+def gini_ratio(score: np.ndarray, other: np.ndarray, outcome: np.ndarray) -> tuple[float, float, float]:
+    """The Gini of a score over another's on the same rows, between the ends of its 95% interval.
+
+    By bootstrap of the rows, paired; the seed is fixed. outcome as in ``gini``.
+    """
+    draw = np.random.default_rng(SEED)
+    drawn = (draw.integers(0, len(score), len(score)) for _ in range(DRAWS))
+    low, high = np.quantile([gini(score[rows], outcome[rows]) / gini(other[rows], outcome[rows]) for rows in drawn], [0.025, 0.975])
+    return float(low), gini(score, outcome) / gini(other, outcome), float(high)
+
+
+def beside_truth(rows: pd.DataFrame) -> dict[str, object]:
+    """How the ensemble stands beside the attainable score and the truth, as evaluation.json has it.
+
+    One row per borrower: probabilities ensemble, attainable and truth, is_default and risk_group. Ginis and calibration errors
+    are against outcomes and against the truth; a ratio is the ensemble's Gini over the attainable one, between the ends of its
+    95% interval.
+    """
+    scores = {name: rows[name].to_numpy(dtype=float) for name in WORDS}
+    against = {"outcomes": rows["is_default"].to_numpy(dtype=float), "truth": scores["truth"]}
+    final = np.ones(len(rows))
+    groups = rows.groupby("risk_group").agg(
+        rows=("truth", "size"), prob_default=("ensemble", "mean"), truth=("truth", "mean"), default_rate=("is_default", "mean")
+    )
+    return {
+        "gini": {what: {name: gini(score, outcome) for name, score in scores.items()} for what, outcome in against.items()},
+        "ratio": {what: gini_ratio(scores["ensemble"], scores["attainable"], outcome) for what, outcome in against.items()},
+        "ece": {
+            what: {name: expected_calibration_error(score, outcome, final) for name, score in scores.items()}
+            for what, outcome in against.items()
+        },
+        "mean": {name: float(score.mean()) for name, score in scores.items()} | {"default_rate": float(rows["is_default"].mean())},
+        "risk_groups": groups.reset_index().astype(float).to_dict("records"),
+    }
+
+
+def section(rows: pd.DataFrame, found: Mapping[str, Any]) -> Markup:
+    """What ``beside_truth`` found of these rows, and the reference that taught the attainable score, as HTML."""
+    prob, truth = rows["ensemble"].to_numpy(dtype=float), rows["truth"].to_numpy(dtype=float)
+    plot = calibration_plot(prob, truth, np.ones(len(rows)), "Calibration against the truth", "mean true probability")
+    return render(_TEMPLATE, found=found, words=WORDS, plot=svg(plot))
+
+
+_TEMPLATE = """
+<p>These borrowers are <b>simulated</b>: of each the true probability of default is known, which depends on more than any record shows. What
+their records can tell of it at all is estimated by a model of the truth itself: LightGBM over the same 80 features, trained on {{ found.reference.rows|count }}
+rows of {{ found.reference.borrowers|count }} other simulated borrowers of the same economy, {{ found.reference.days|join(", ") }}: {{ "%.0f"|format(found.reference.times) }} times
+the borrowers that trained the ensemble ({{ found.reference.training_borrowers|count }}, {{ found.reference.training_rows|count }} rows). Its Gini is the attainable one.
+The ensemble reaches {{ found.ratio.truth[1]|percent }} of it [{{ found.ratio.truth[0]|percent }}, {{ found.ratio.truth[2]|percent }}] as held against the truth, and
+{{ found.ratio.outcomes[1]|percent }} [{{ found.ratio.outcomes[0]|percent }}, {{ found.ratio.outcomes[2]|percent }}] against the defaults that happened (95% intervals, paired bootstrap of
+the rows). Against the truth a row counts as a default by its true probability, so that the chance of what happened is left out.</p>
+<table><tr><th>score</th><th class="n">Gini, outcomes</th><th class="n">Gini, truth</th><th class="n">ECE, outcomes</th><th class="n">ECE, truth</th><th class="n">mean probability</th></tr>
+{% for name, title in words.items() %}<tr{{ ' class="own"'|safe if name == "ensemble" }}><td>{{ title }}</td><td class="n">{{ found.gini.outcomes[name]|f4 }}</td>
+<td class="n">{{ found.gini.truth[name]|f4 }}</td><td class="n">{{ found.ece.outcomes[name]|f4 }}</td><td class="n">{{ found.ece.truth[name]|f4 }}</td>
+<td class="n">{{ found.mean[name]|f4 }}</td></tr>
+{% endfor %}</table>
+<p class="small">Default rate {{ found.mean.default_rate|f4 }}. The truth's own calibration error on outcomes is their chance, and what the economy did after that day.</p>
+<table><tr><th>risk group</th><th class="n">rows</th><th class="n">mean probability</th><th class="n">mean true probability</th><th class="n">default rate</th></tr>
+{% for row in found.risk_groups %}<tr><td>{{ "%.0f"|format(row.risk_group) }}</td><td class="n">{{ row.rows|count }}</td><td class="n">{{ row.prob_default|f4 }}</td>
+<td class="n">{{ row.truth|f4 }}</td><td class="n">{{ row.default_rate|f4 }}</td></tr>
+{% endfor %}</table>
+<p>Whether more data would tell more: the Gini against the truth of the same model, trained on parts of the reference.</p>
+<table><tr><th>rows of the reference</th>{% for part in found.reference.parts %}<th class="n">{{ part.rows|count }}</th>{% endfor %}</tr>
+<tr><td>Gini, truth</td>{% for part in found.reference.parts %}<td class="n">{{ part.gini|f4 }}</td>{% endfor %}</tr></table>
+<div class="plots">{{ plot }}</div>
+"""

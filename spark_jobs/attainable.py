@@ -1,0 +1,114 @@
+"""How well default can be told at all in the simulated market: a model of the latent truth, learned from other borrowers.
+
+The market's seats go on beyond those of its borrowers: the next ones hold borrowers of the same process in the same economy
+whom no product model, and no tested row, has met. Their records pass the same mapping and the same features, without the
+way over files, bronze and gates. Only evaluation uses this; the truth reaches no other model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from conf.features import FEATURES
+from conf.settings import Settings, Simulation
+from conf.source import Source
+from conf.tables import TABLES
+from features.blocks import with_features
+from features.point_in_time import SPINE_KEY, with_known_until
+from features.population import (
+    build_candidates,
+    build_default_events,
+    is_too_thin,
+    was_defaulted,
+    with_default_events,
+    with_party,
+)
+from models.simulated_export import LAYOUTS, Window
+from models.simulated_market import day_number
+from spark_jobs.lake import Lake
+from spark_jobs.mapping import build_typed
+from spark_jobs.silver import FEATURE_SOURCES
+from spark_jobs.simulate import build_truth, draw, months_before, seat_batches
+
+# The features look back twelve months; a record of a line or a report is at most a quarter old.
+LOOK_BACK_MONTHS = 16
+# Of a label in training, where the noise of so few paths averages out.
+LABEL_PATHS = 8
+# Nothing breaks a rule, so that no row has to be kept out; what may be missing is.
+CLEAN = {"broken_type_rate": 0.0, "impossible_date_rate": 0.0, "unknown_code_rate": 0.0, "duplicate_key_rate": 0.0, "orphan_rate": 0.0}
+
+
+def land_records(spark: SparkSession, simulation: Simulation, seats: range, days: Sequence[date], folder: Path) -> None:
+    """Write what is recorded of some seats by the last of the days, a Parquet folder per table, all columns text."""
+    until, after = day_number(max(days)), day_number(months_before(min(days), LOOK_BACK_MONTHS))
+    window, clean = Window(until, after, day_number(date(2000, 1, 1))), simulation.model_copy(update=CLEAN)
+    for table in LAYOUTS:
+        (folder / table).mkdir(parents=True)
+
+    def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for some in seat_batches(batches):
+            records = draw(some, clean, window)
+            for table, (rows, _) in records.items():
+                pa.parquet.write_table(rows, folder / table / f"part-{some[0]:012d}.parquet")
+            yield pa.record_batch({"rows": pa.array([sum(rows.num_rows for rows, _ in records.values())], pa.int64())})
+
+    numbers = spark.range(seats.start, seats.stop, 1, spark.sparkContext.defaultParallelism)
+    numbers.mapInArrow(write, "rows BIGINT").agg(F.sum("rows")).first()
+
+
+def read_records(lake: Lake, source: Source, folder: Path) -> dict[str, DataFrame]:
+    """The silver tables of ``land_records``, by name: typed as the source's mapping says."""
+    silver = {}
+    for table in FEATURE_SOURCES:
+        (mapping,) = source.tables[table.name]
+        raw = lake.spark.read.parquet(str(folder / mapping.from_file)).withColumns({
+            "_source_file": F.lit(""), "_row_number": F.lit(0).cast("bigint"), "_malformed": F.lit(None).cast("string"),
+        })
+        silver[table.name] = lake.conform(table, build_typed(source, table, 0, raw, {}))
+    return silver
+
+
+def build_reference(silver: Mapping[str, DataFrame], source: Source, truth: DataFrame, days: Sequence[date]) -> DataFrame:
+    """The borrowers performing on each of the days, with features and prob_default_12m; one row per (borrower_id, as_of_date)."""
+    loan, repayment = silver["loan"], silver["repayment"]
+    performing = build_candidates(loan, days).where(F.col("standing") == "performing")
+    spine = with_default_events(performing, build_default_events(loan, repayment, source.default_days)).where(~was_defaulted())
+    spine = with_party(spine.drop("default_events"), with_known_until(silver["borrower"], "borrower_id"))
+    spine = spine.join(truth, on=list(SPINE_KEY), how="inner").persist()
+    rows = with_features(spine, silver, source.account_month_lag_days).where(~is_too_thin())
+    return rows.select(*SPINE_KEY, "prob_default_12m", *(feature.name for feature in FEATURES))
+
+
+def with_attainable(lake: Lake, source: Source, split: Split, rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, object]]:
+    """The tested rows with the probabilities attainable and truth, and what the reference was.
+
+    rows: one row per tested row of the split, by KEYS; those of whom the truth says that they had defaulted that very day
+    are left out. The reference has reference_times as many seats as the market, beyond its own, on the tested days.
+    """
+    simulation, drawn = lake.settings.simulation, source.evaluation.drawn
+    # Whole pairs of seats, which may be one party.
+    first = simulation.borrowers + simulation.borrowers % 2
+    seats, days = range(first, first + drawn.reference_times * simulation.borrowers), sorted(rows["as_of_date"].unique())
+    folder = lake.settings.market / "reference"
+    rmtree(folder, ignore_errors=True)
+    land_records(lake.spark, simulation, seats, days, folder)
+    silver = read_records(lake, source, folder)
+    truth = reduce(DataFrame.unionByName, (build_truth(lake.spark, simulation, day, seats, LABEL_PATHS) for day in days))
+    reference = bounded(build_reference(silver, source, truth, days), MAX_REFERENCE_ROWS, "rows of the reference").to_pandas()
+    rmtree(folder)
+    known = reduce(DataFrame.unionByName, (build_truth(lake.spark, simulation, day) for day in days)).toPandas()
+    tested = split.test.select(*KEYS, *NAMES).toPandas().merge(known, on=list(KEYS)).rename(columns={"prob_default_12m": "truth"})
+    fitted, parts = fit_attainable(reference, tested, lake.settings.training.seed % 2**31)
+    told = tested[[*KEYS, "truth"]].assign(attainable=fitted(tested[NAMES]))
+    training = split.training.agg(F.count("*"), F.count_distinct("borrower_id")).first()
+    return rows.merge(told, on=list(KEYS)), {
+        "times": drawn.reference_times, "rows": len(reference), "borrowers": reference["borrower_id"].nunique(),
+        "days": [day.isoformat() for day in days], "training_rows": training[0], "training_borrowers": training[1], "parts": parts,
+    }
