@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import lightgbm
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
@@ -20,6 +21,8 @@ from models.model_plots import calibration_plot
 
 WORDS = {"ensemble": "ensemble (published)", "attainable": "attainable from the records", "truth": "latent truth"}
 DRAWS, SEED = 500, 20261125
+# Of the reference; the last one is all of it.
+PARTS = (0.05, 0.25, 1.0)
 
 
 def gini(score: np.ndarray, outcome: np.ndarray) -> float:
@@ -40,6 +43,31 @@ def gini_ratio(score: np.ndarray, other: np.ndarray, outcome: np.ndarray) -> tup
     drawn = (draw.integers(0, len(score), len(score)) for _ in range(DRAWS))
     low, high = np.quantile([gini(score[rows], outcome[rows]) / gini(other[rows], outcome[rows]) for rows in drawn], [0.025, 0.975])
     return float(low), gini(score, outcome) / gini(other, outcome), float(high)
+
+
+def fit_truth(features: pd.DataFrame, truth: np.ndarray, seed: int) -> lightgbm.Booster:
+    """LightGBM of the truth itself, by cross-entropy; features are doubles, nan where unknown."""
+    settings = {
+        "objective": "cross_entropy", "learning_rate": 0.05, "num_leaves": 31, "min_data_in_leaf": 200, "lambda_l2": 10.0,
+        "feature_fraction": 0.4, "bagging_fraction": 0.8, "bagging_freq": 1, "seed": seed, "deterministic": True, "verbosity": -1,
+    }
+    return lightgbm.train(settings, lightgbm.Dataset(features, truth), num_boost_round=600)
+
+
+def attainable_score(
+    features: pd.DataFrame, truth: np.ndarray, tested: pd.DataFrame, tested_truth: np.ndarray, seed: int
+) -> tuple[np.ndarray, list[dict[str, float]]]:
+    """The attainable score of tested rows, and how it grows with the reference: rows and Gini on the truth of its parts.
+
+    features, truth: of the reference, drawn anew in order, so that any first rows are a part like any other.
+    """
+    order = np.random.default_rng(seed).permutation(len(features))
+    parts = []
+    for share in PARTS:
+        rows = order[: int(len(order) * share)]
+        score = np.asarray(fit_truth(features.iloc[rows], truth[rows], seed).predict(tested))
+        parts.append({"rows": len(rows), "gini": gini(score, tested_truth)})
+    return score, parts
 
 
 def beside_truth(rows: pd.DataFrame) -> dict[str, object]:

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
+from functools import reduce
 from pathlib import Path
+from shutil import rmtree
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf.features import FEATURES
-from conf.settings import Settings, Simulation
+from conf.settings import Simulation
 from conf.source import Source
-from conf.tables import TABLES
 from features.blocks import with_features
-from features.point_in_time import SPINE_KEY, with_known_until
+from features.point_in_time import SPINE_KEY as KEYS
+from features.point_in_time import with_known_until
 from features.population import (
     build_candidates,
     build_default_events,
@@ -30,8 +33,10 @@ from features.population import (
     with_default_events,
     with_party,
 )
+from models.attainable import attainable_score
 from models.simulated_export import LAYOUTS, Window
 from models.simulated_market import day_number
+from spark_jobs.allocate import bounded
 from spark_jobs.lake import Lake
 from spark_jobs.mapping import build_typed
 from spark_jobs.silver import FEATURE_SOURCES
@@ -41,6 +46,8 @@ from spark_jobs.simulate import build_truth, draw, months_before, seat_batches
 LOOK_BACK_MONTHS = 16
 # Of a label in training, where the noise of so few paths averages out.
 LABEL_PATHS = 8
+MAX_REFERENCE_ROWS = 500_000
+NAMES = [feature.name for feature in FEATURES]
 # Nothing breaks a rule, so that no row has to be kept out; what may be missing is.
 CLEAN = {"broken_type_rate": 0.0, "impossible_date_rate": 0.0, "unknown_code_rate": 0.0, "duplicate_key_rate": 0.0, "orphan_rate": 0.0}
 
@@ -81,16 +88,18 @@ def build_reference(silver: Mapping[str, DataFrame], source: Source, truth: Data
     performing = build_candidates(loan, days).where(F.col("standing") == "performing")
     spine = with_default_events(performing, build_default_events(loan, repayment, source.default_days)).where(~was_defaulted())
     spine = with_party(spine.drop("default_events"), with_known_until(silver["borrower"], "borrower_id"))
-    spine = spine.join(truth, on=list(SPINE_KEY), how="inner").persist()
+    spine = spine.join(truth, on=list(KEYS), how="inner").persist()
     rows = with_features(spine, silver, source.account_month_lag_days).where(~is_too_thin())
-    return rows.select(*SPINE_KEY, "prob_default_12m", *(feature.name for feature in FEATURES))
+    return rows.select(*KEYS, "prob_default_12m", *NAMES)
 
 
-def with_attainable(lake: Lake, source: Source, split: Split, rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, object]]:
+def with_attainable(
+    lake: Lake, source: Source, training: DataFrame, test: DataFrame, rows: pd.DataFrame
+) -> tuple[pd.DataFrame, dict[str, object]]:
     """The tested rows with the probabilities attainable and truth, and what the reference was.
 
-    rows: one row per tested row of the split, by KEYS; those of whom the truth says that they had defaulted that very day
-    are left out. The reference has reference_times as many seats as the market, beyond its own, on the tested days.
+    training, test: the columns of TRAINING_SET. rows: one row per tested row, by KEYS. The reference has reference_times as
+    many seats as the market, beyond its own, on the tested days.
     """
     simulation, drawn = lake.settings.simulation, source.evaluation.drawn
     # Whole pairs of seats, which may be one party.
@@ -104,11 +113,12 @@ def with_attainable(lake: Lake, source: Source, split: Split, rows: pd.DataFrame
     reference = bounded(build_reference(silver, source, truth, days), MAX_REFERENCE_ROWS, "rows of the reference").to_pandas()
     rmtree(folder)
     known = reduce(DataFrame.unionByName, (build_truth(lake.spark, simulation, day) for day in days)).toPandas()
-    tested = split.test.select(*KEYS, *NAMES).toPandas().merge(known, on=list(KEYS)).rename(columns={"prob_default_12m": "truth"})
-    fitted, parts = fit_attainable(reference, tested, lake.settings.training.seed % 2**31)
-    told = tested[[*KEYS, "truth"]].assign(attainable=fitted(tested[NAMES]))
-    training = split.training.agg(F.count("*"), F.count_distinct("borrower_id")).first()
+    tested = test.select(*KEYS, *NAMES).toPandas().merge(known, on=list(KEYS)).rename(columns={"prob_default_12m": "truth"})
+    labels, seed = reference["prob_default_12m"].to_numpy(), lake.settings.training.seed % 2**31
+    score, parts = attainable_score(reference[NAMES], labels, tested[NAMES], tested["truth"].to_numpy(), seed)
+    told = tested[[*KEYS, "truth"]].assign(attainable=score)
+    trained = training.agg(F.count("*"), F.count_distinct("borrower_id")).first()
     return rows.merge(told, on=list(KEYS)), {
         "times": drawn.reference_times, "rows": len(reference), "borrowers": reference["borrower_id"].nunique(),
-        "days": [day.isoformat() for day in days], "training_rows": training[0], "training_borrowers": training[1], "parts": parts,
+        "days": [day.isoformat() for day in days], "training_rows": trained[0], "training_borrowers": trained[1], "parts": parts,
     }

@@ -23,6 +23,7 @@ from conf.features import FEATURES
 from conf.settings import Fairness, Settings
 from conf.source import CrossValidation, OutOfTime, Source, load_source
 from features.training_set import build_training_set, month_end, with_region
+from models.attainable import beside_truth
 from models.auc_loss import compare_losses, probabilities_by_seed
 from models.credit_model import Origin, TooFewDefaults, fit_credit_model
 from models.ensemble import INPUTS
@@ -32,6 +33,7 @@ from models.metrics import auc, auc_difference, auc_interval, label_weight, scor
 from models.peers import PEERS, known_features
 from models.sub_models import KEYS, LOG_ODDS, SUB_MODELS
 from spark_jobs.allocate import bounded
+from spark_jobs.attainable import with_attainable
 from spark_jobs.lake import Lake
 from spark_jobs.leak_gate import leak_measures, require_no_leak, sides_apart
 from spark_jobs.manifest import Night, code_version, current_night
@@ -74,6 +76,8 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date, full: bool = 
         print(f"{settings.source}: {split.name}", flush=True)
         split = replace(split, test=with_region(split.test, silver["borrower"]))
         found, failed = predictions(split, settings, of, protocol.single_features, full)
+        if protocol.drawn:
+            found, reference = with_attainable(lake, source, split.training, split.test, found)
         tested.append(found)
         unfitted = failed | unfitted
     rows = pd.concat(tested, ignore_index=True)
@@ -87,6 +91,8 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date, full: bool = 
     walks = full and isinstance(protocol, OutOfTime) and protocol.walk_forward_from
     forward = walk_forward(silver, source, settings, as_of_date, of) if walks else None
     found = findings(rows, how, settings.fairness, unfitted, forward)
+    if protocol.drawn:
+        found["attainable"] = beside_truth(rows) | {"reference": reference}
     (folder / "evaluation.json").write_text(json.dumps(found, indent=1))
     print(json.dumps(found, indent=1))
 
