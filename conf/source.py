@@ -266,11 +266,10 @@ class Drawn(_Model):
 
 class _Evaluation(_Model):
     """known_on: the last day whose knowledge tells outcomes; null: the market's first night. single_features: features
-    that are also held against the scores each by itself; more means riskier. drawn: null but for a simulated market."""
+    that are also held against the scores each by itself; more means riskier."""
 
     known_on: date | None = None
     single_features: tuple[str, ...] = ()
-    drawn: Drawn | None = None
 
 
 class CrossValidation(_Evaluation):
@@ -283,6 +282,7 @@ class CrossValidation(_Evaluation):
     folds: int = Field(5, ge=2)
     repeats: int = Field(1, ge=1)
     seed: int = 0
+    drawn: None = None
 
 
 class OutOfTime(_Evaluation):
@@ -291,6 +291,7 @@ class OutOfTime(_Evaluation):
     also_within_months: the same scores are also held against defaults within so many months of the as-of date, fewer than
     the source's horizon. walk_forward_from: the first day of a second test, under FULL=1: from then until tested_until the
     model is trained anew every three months, and tested on the rows of these.
+    drawn: for a simulated market, which is tested on one day.
     """
 
     protocol: Literal["out_of_time"]
@@ -299,6 +300,7 @@ class OutOfTime(_Evaluation):
     tested_until: date
     also_within_months: tuple[Annotated[int, Field(ge=1)], ...] = ()
     walk_forward_from: date | None = None
+    drawn: Drawn | None = None
 
     @model_validator(mode="after")
     def _tests_what_came_later(self) -> OutOfTime:
@@ -306,6 +308,8 @@ class OutOfTime(_Evaluation):
             raise ValueError("evaluation: trained_on, tested_from, tested_until must follow each other: what was known then is no test")
         if self.walk_forward_from and self.walk_forward_from > self.tested_until:
             raise ValueError("evaluation: walk_forward_from lies after tested_until: nothing would be tested")
+        if self.drawn and self.tested_from != self.tested_until:
+            raise ValueError("evaluation: with drawn, tested_from and tested_until are the same day")
         return self
 
 

@@ -7,9 +7,8 @@ way over files, bronze and gates. Only evaluation uses this; the truth reaches n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import date
-from functools import reduce
 from pathlib import Path
 from shutil import rmtree
 
@@ -22,6 +21,7 @@ from pyspark.sql import functions as F
 from conf.features import FEATURES
 from conf.settings import Simulation
 from conf.source import Source
+from conf.tables import TRUTH_DEFAULT
 from features.blocks import with_features
 from features.point_in_time import SPINE_KEY as KEYS
 from features.point_in_time import with_known_until
@@ -34,13 +34,13 @@ from features.population import (
     with_party,
 )
 from models.attainable import attainable_score
-from models.simulated_export import LAYOUTS, Window
-from models.simulated_market import day_number
+from models.simulated_export import LAYOUTS, Window, export
+from models.simulated_market import day_number, is_performing, month_of, subset, tenures, true_default_probability, walk
 from spark_jobs.allocate import bounded
 from spark_jobs.lake import Lake
 from spark_jobs.mapping import build_typed
 from spark_jobs.silver import FEATURE_SOURCES
-from spark_jobs.simulate import build_truth, draw, months_before, seat_batches
+from spark_jobs.simulate import build_truth, months_before, seat_batches, truth_rows
 
 # The features look back twelve months; a record of a line or a report is at most a quarter old.
 LOOK_BACK_MONTHS = 16
@@ -52,22 +52,30 @@ NAMES = [feature.name for feature in FEATURES]
 CLEAN = {"broken_type_rate": 0.0, "impossible_date_rate": 0.0, "unknown_code_rate": 0.0, "duplicate_key_rate": 0.0, "orphan_rate": 0.0}
 
 
-def land_records(spark: SparkSession, simulation: Simulation, seats: range, days: Sequence[date], folder: Path) -> None:
-    """Write what is recorded of some seats by the last of the days, a Parquet folder per table, all columns text."""
-    until, after = day_number(max(days)), day_number(months_before(min(days), LOOK_BACK_MONTHS))
-    window, clean = Window(until, after, day_number(date(2000, 1, 1))), simulation.model_copy(update=CLEAN)
-    for table in LAYOUTS:
+def land_records(spark: SparkSession, simulation: Simulation, seats: range, day: date, folder: Path) -> None:
+    """Write all records known on a day of the borrowers of some seats who perform on it, and their truth.
+
+    A Parquet folder per table, all columns text, and one of TRUTH_DEFAULT.
+    """
+    month, clean = month_of(day), simulation.model_copy(update=CLEAN)
+    window = Window(day_number(day), day_number(months_before(day, LOOK_BACK_MONTHS)), day_number(date(2000, 1, 1)))
+    for table in (*LAYOUTS, TRUTH_DEFAULT.name):
         (folder / table).mkdir(parents=True)
 
     def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for some in seat_batches(batches):
-            records = draw(some, clean, window)
-            for table, (rows, _) in records.items():
+            borrowers = tenures(some, simulation.seed, month, month, simulation.two_ids_rate)
+            performing = is_performing(walk(borrowers, simulation.seed, month + 1), day)
+            book = walk(subset(borrowers, performing.nonzero()[0]), simulation.seed, month + 1)
+            tables = {table: rows for table, (rows, _) in export(book, clean, window).items()}
+            truth = true_default_probability(book, simulation.seed, day, paths=LABEL_PATHS)
+            tables[TRUTH_DEFAULT.name] = truth_rows(book, day, truth)
+            for table, rows in tables.items():
                 pa.parquet.write_table(rows, folder / table / f"part-{some[0]:012d}.parquet")
-            yield pa.record_batch({"rows": pa.array([sum(rows.num_rows for rows, _ in records.values())], pa.int64())})
+            yield pa.record_batch({"borrowers": pa.array([len(book.borrowers)], pa.int64())})
 
     numbers = spark.range(seats.start, seats.stop, 1, spark.sparkContext.defaultParallelism)
-    numbers.mapInArrow(write, "rows BIGINT").agg(F.sum("rows")).first()
+    numbers.mapInArrow(write, "borrowers BIGINT").agg(F.sum("borrowers")).first()
 
 
 def read_records(lake: Lake, source: Source, folder: Path) -> dict[str, DataFrame]:
@@ -82,10 +90,10 @@ def read_records(lake: Lake, source: Source, folder: Path) -> dict[str, DataFram
     return silver
 
 
-def build_reference(silver: Mapping[str, DataFrame], source: Source, truth: DataFrame, days: Sequence[date]) -> DataFrame:
-    """The borrowers performing on each of the days, with features and prob_default_12m; one row per (borrower_id, as_of_date)."""
+def build_reference(silver: Mapping[str, DataFrame], source: Source, truth: DataFrame, day: date) -> DataFrame:
+    """The borrowers performing on the day, with features and prob_default_12m; one row per borrower."""
     loan, repayment = silver["loan"], silver["repayment"]
-    performing = build_candidates(loan, days).where(F.col("standing") == "performing")
+    performing = build_candidates(loan, [day]).where(F.col("standing") == "performing")
     spine = with_default_events(performing, build_default_events(loan, repayment, source.default_days)).where(~was_defaulted())
     spine = with_party(spine.drop("default_events"), with_known_until(silver["borrower"], "borrower_id"))
     spine = spine.join(truth, on=list(KEYS), how="inner").persist()
@@ -99,20 +107,21 @@ def with_attainable(
     """The tested rows with the probabilities attainable and truth, and what the reference was.
 
     training, test: the columns of TRAINING_SET. rows: one row per tested row, by KEYS. The reference has reference_times as
-    many seats as the market, beyond its own, on the tested days.
+    many seats as the market, beyond its own, on the tested day.
     """
     simulation, drawn = lake.settings.simulation, source.evaluation.drawn
+    (day,) = rows["as_of_date"].unique()
     # Whole pairs of seats, which may be one party.
     first = simulation.borrowers + simulation.borrowers % 2
-    seats, days = range(first, first + drawn.reference_times * simulation.borrowers), sorted(rows["as_of_date"].unique())
+    seats = range(first, first + drawn.reference_times * simulation.borrowers)
     folder = lake.settings.market / "reference"
     rmtree(folder, ignore_errors=True)
-    land_records(lake.spark, simulation, seats, days, folder)
-    silver = read_records(lake, source, folder)
-    truth = reduce(DataFrame.unionByName, (build_truth(lake.spark, simulation, day, seats, LABEL_PATHS) for day in days))
-    reference = bounded(build_reference(silver, source, truth, days), MAX_REFERENCE_ROWS, "rows of the reference").to_pandas()
+    land_records(lake.spark, simulation, seats, day, folder)
+    truth = lake.spark.read.parquet(str(folder / TRUTH_DEFAULT.name))
+    found = build_reference(read_records(lake, source, folder), source, truth, day)
+    reference = bounded(found, MAX_REFERENCE_ROWS, "rows of the reference").to_pandas().sort_values(list(KEYS), ignore_index=True)
     rmtree(folder)
-    known = reduce(DataFrame.unionByName, (build_truth(lake.spark, simulation, day) for day in days)).toPandas()
+    known = build_truth(lake.spark, simulation, day).toPandas()
     tested = test.select(*KEYS, *NAMES).toPandas().merge(known, on=list(KEYS)).rename(columns={"prob_default_12m": "truth"})
     labels, seed = reference["prob_default_12m"].to_numpy(), lake.settings.training.seed % 2**31
     score, parts = attainable_score(reference[NAMES], labels, tested[NAMES], tested["truth"].to_numpy(), seed)
@@ -120,5 +129,5 @@ def with_attainable(
     trained = training.agg(F.count("*"), F.count_distinct("borrower_id")).first()
     return rows.merge(told, on=list(KEYS)), {
         "times": drawn.reference_times, "rows": len(reference), "borrowers": reference["borrower_id"].nunique(),
-        "days": [day.isoformat() for day in days], "training_rows": trained[0], "training_borrowers": trained[1], "parts": parts,
+        "day": day.isoformat(), "training_rows": trained[0], "training_borrowers": trained[1], "parts": parts,
     }

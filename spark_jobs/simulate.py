@@ -31,7 +31,7 @@ from conf.tables import TRUTH_DEFAULT
 from models.simulated_export import LAYOUTS, Window, customer_no, export, indicator_records, order_records
 from models.simulated_market import (
     TAIL_MONTHS,
-    TRUTH_PATHS,
+    Book,
     day_number,
     month_of,
     months_of_days,
@@ -122,7 +122,7 @@ def _land(
         task = TaskContext.get()
         parts = _Parts(landing.unfinished, task.partitionId(), task.taskAttemptId())
         for seats in seat_batches(batches):
-            records = draw(seats, simulation, window, gone_for)
+            records = _draw(seats, simulation, window, gone_for)
             for table, (rows, recorded_on) in records.items():
                 if one_folder is not None:
                     parts.append(table, one_folder, rows)
@@ -144,8 +144,8 @@ def seat_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[np.ndarray]:
         yield from (seats[start : start + BATCH_BORROWERS] for start in range(0, len(seats), BATCH_BORROWERS))
 
 
-def draw(
-    seats: np.ndarray, simulation: Simulation, window: Window, gone_for_months: int = 0
+def _draw(
+    seats: np.ndarray, simulation: Simulation, window: Window, gone_for_months: int
 ) -> dict[str, tuple[pa.Table, np.ndarray]]:
     """The raw records of some seats in a window, of borrowers not gone for more than so many months before it."""
     first, last = months_of_days(np.array([window.after, window.until])).tolist()
@@ -154,30 +154,29 @@ def draw(
     return export(walk(borrowers, simulation.seed, last + 1), simulation, window)
 
 
-def build_truth(
-    spark: SparkSession, simulation: Simulation, as_of_date: date, seats: range | None = None, paths: int = TRUTH_PATHS
-) -> DataFrame:
-    """True 12-month default probabilities: one row per performing borrower (see true_default_probability).
-
-    seats: by default those of the market; others are of borrowers that the market never has, in the same economy.
-    """
-    seats = range(simulation.borrowers) if seats is None else seats
+def build_truth(spark: SparkSession, simulation: Simulation, as_of_date: date) -> DataFrame:
+    """True 12-month default probabilities: one row per performing borrower (see true_default_probability)."""
 
     def truth(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         month = month_of(as_of_date)
-        for some in seat_batches(batches):
-            borrowers = tenures(some, simulation.seed, month - TAIL_MONTHS, month, simulation.two_ids_rate)
+        for seats in seat_batches(batches):
+            borrowers = tenures(seats, simulation.seed, month - TAIL_MONTHS, month, simulation.two_ids_rate)
             book = walk(borrowers, simulation.seed, month + 1)
-            probability = true_default_probability(book, simulation.seed, as_of_date, paths=paths)
-            known = ~np.isnan(probability)
-            yield pa.record_batch({
-                "borrower_id": customer_no(borrowers.number[known]),
-                "as_of_date": pa.array([as_of_date] * int(known.sum()), pa.date32()),
-                "prob_default_12m": pa.array(probability[known]),
-            })
+            probability = true_default_probability(book, simulation.seed, as_of_date)
+            yield from truth_rows(book, as_of_date, probability).to_batches()
 
-    tasks = max(spark.sparkContext.defaultParallelism, ceil(len(seats) / NIGHT_TASK_BORROWERS))
-    return spark.range(seats.start, seats.stop, 1, tasks).mapInArrow(truth, TRUTH_DEFAULT.ddl)
+    tasks = max(spark.sparkContext.defaultParallelism, ceil(simulation.borrowers / NIGHT_TASK_BORROWERS))
+    return spark.range(0, simulation.borrowers, 1, tasks).mapInArrow(truth, TRUTH_DEFAULT.ddl)
+
+
+def truth_rows(book: Book, as_of_date: date, probability: np.ndarray) -> pa.Table:
+    """The true probabilities of a book's borrowers as rows of TRUTH_DEFAULT, without those that have none."""
+    known = ~np.isnan(probability)
+    return pa.table({
+        "borrower_id": customer_no(book.borrowers.number[known]),
+        "as_of_date": pa.array([as_of_date] * int(known.sum()), pa.date32()),
+        "prob_default_12m": pa.array(probability[known]),
+    })
 
 
 @dataclass(frozen=True)
