@@ -62,6 +62,7 @@ def page(data_sets: Mapping[str, tuple[str, Mapping[str, Any], pd.DataFrame]], c
         {
             "name": name, "title": title, "found": found, "protocol": protocol_in_words(found["protocol"]),
             "scorers": _scorers(found), "plots": plots(rows, found["unfitted_peers"]), **_best(found), "forward_scorers": _forward_scorers(found),
+            "better": [name for name, (_, _, high) in found["auc_difference"].items() if high < 0],
             "fairness": section(pd.DataFrame(found["fairness"]["groups"]), Fairness(**found["fairness"]["limits"])),
             "attainable": attainable.section(rows, found["attainable"]) if "attainable" in found else None,
         }
@@ -76,7 +77,7 @@ def _scorers(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = {"ensemble": own, **found["left_out"], **found["sub_models"], **found["peers"], **found["single_features"]}
     return [
         {"name": name, **{key: rows[name].get(key) for key in own}, "difference": found["auc_difference"].get(name), "p": found["delong_p"].get(name),
-         "within": [by_months["auc"].get(name) for by_months in found["within_months"].values()]}
+         "out_of_fold": found["out_of_fold_auc"].get(name), "within": [by_months["auc"].get(name) for by_months in found["within_months"].values()]}
         for name in rows
     ]
 
@@ -118,13 +119,17 @@ Peers learn from the same rows, folds, features and weights. ECE: expected calib
 <p>Mean probability {{ one.found.mean_prob_default|f4 }} for a default rate of {{ one.found.default_rate|f4 }}.</p>
 {% for name, why in one.found.unfitted_peers.items() %}<p>Left out, as it could not be fitted: {{ words.get(name, name) }} ({{ why }}).</p>
 {% endfor %}
-<table><tr><th>scorer</th><th class="n">AUC</th><th class="n">KS</th><th class="n">Brier</th><th class="n">log loss</th><th class="n">ECE</th>
+<table><tr><th>scorer</th><th class="n">AUC</th><th class="n">AUC out of fold</th><th class="n">KS</th><th class="n">Brier</th><th class="n">log loss</th><th class="n">ECE</th>
 <th class="n">ensemble less this</th><th class="n">p</th>{% for months in one.found.within_months %}<th class="n">AUC, {{ months }} months</th>{% endfor %}</tr>
 {% for row in one.scorers %}<tr{% if row.name == "ensemble" %} class="own"{% endif %}><td>{{ words.get(row.name, row.name) }}</td><td class="n">{{ row.auc|f4 }}</td>
-<td class="n">{{ row.ks|f4 }}</td><td class="n">{{ row.brier|f4 }}</td><td class="n">{{ row.log_loss|f4 }}</td><td class="n">{{ row.ece|f4 }}</td>
+<td class="n">{{ row.out_of_fold|f4 }}</td><td class="n">{{ row.ks|f4 }}</td><td class="n">{{ row.brier|f4 }}</td><td class="n">{{ row.log_loss|f4 }}</td><td class="n">{{ row.ece|f4 }}</td>
 <td class="n">{% if row.difference %}{{ difference(row.difference) }}{% endif %}</td>
 <td class="n">{% if row.p is not none %}{{ "{:.2g}".format(row.p) }}{% endif %}</td>{% for area in row.within %}<td class="n">{{ area|f4 }}</td>{% endfor %}</tr>
 {% endfor %}</table>
+<p class="small">AUC out of fold: on the rows that train, each told by sub-models that have not seen its party.</p>
+{% if one.better %}<p><b>The ensemble is below {% for name in one.better %}{{ words.get(name, name) }}{{ "" if loop.last else ", " }}{% endfor %}</b>, outside the paired interval.
+Its network trusts each sub-model as far as that ranks training rows out of fold. Where tested rows are ranked in another order than these, or defaults
+are too few to tell sub-models apart, it trusts the wrong ones: the two columns of AUCs, side by side, show how far.</p>{% endif %}
 {% for months, found in one.found.within_months.items() %}
 <p>AUC, {{ months }} months: the same scores held against default within {{ months }} months instead, {{ found.defaults|count }} of {{ found.rows|count }} rows.
 {% if found.auc %}AUC of the ensemble {{ found.auc.ensemble|f4 }} ({{ found.auc_interval.ensemble[0]|f4 }} – {{ found.auc_interval.ensemble[1]|f4 }}), less that of {{ words[one.peer]|replace("peer: ", "") }}

@@ -71,11 +71,12 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date, full: bool = 
     protocol = source.evaluation
     of = origin(settings, source, night)
     splits = cross_validation if isinstance(protocol, CrossValidation) else out_of_time
-    tested, unfitted = [], {}
+    tested, learnt, unfitted = [], [], {}
     for split in splits(silver, source, settings, as_of_date):
         print(f"{settings.source}: {split.name}", flush=True)
         split = replace(split, test=with_region(split.test, silver["borrower"]))
-        found, failed = predictions(split, settings, of, protocol.single_features, full)
+        found, out_of_fold_auc, failed = predictions(split, settings, of, protocol.single_features, full)
+        learnt.append(out_of_fold_auc)
         if protocol.drawn:
             found, reference = with_attainable(lake, source, split.training, split.test, found)
         tested.append(found)
@@ -91,6 +92,7 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date, full: bool = 
     walks = full and isinstance(protocol, OutOfTime) and protocol.walk_forward_from
     forward = walk_forward(silver, source, settings, as_of_date, of) if walks else None
     found = findings(rows, how, settings.fairness, unfitted, forward)
+    found["out_of_fold_auc"] = pd.DataFrame(learnt).mean().to_dict()
     if protocol.drawn:
         found["attainable"] = beside_truth(rows) | {"reference": reference}
     (folder / "evaluation.json").write_text(json.dumps(found, indent=1))
@@ -180,10 +182,11 @@ def _splits_of(
 
 def predictions(
     split: Split, settings: Settings, of: Origin, single_features: Sequence[str], full: bool = False
-) -> tuple[pd.DataFrame, dict[str, str]]:
+) -> tuple[pd.DataFrame, Mapping[str, float], dict[str, str]]:
     """One row per tested row: keys, split, repeat, is_default, default_on, the attributes of fairness, and a column per scorer:
     probabilities, for sub-models log-odds, for a single feature its value, unknown ones as 0; under full those of
-    ``probabilities_by_seed`` too. Then the peers that could not be fitted, each with why.
+    ``probabilities_by_seed`` too. Then the AUCs of the stack on its training rows, out of fold; and the peers that could not be
+    fitted, each with why.
 
     split.test has region beside the columns of TRAINING_SET. Raises TooManyRows.
     """
@@ -216,7 +219,7 @@ def predictions(
         columns[WITHOUT] = _sorted(without.score(split.test, settings.scores).select(*KEYS, "prob_default"))["prob_default"]
     attributes = build_attributes(scored["age_years"], scored["is_female"], scored["region"])
     tested = scored[[*KEYS, "is_default", "default_on", "risk_group"]].join(attributes)
-    return tested.assign(split=split.name, repeat=split.repeat, **columns), unfitted
+    return tested.assign(split=split.name, repeat=split.repeat, **columns), report.out_of_fold_auc, unfitted
 
 
 def _of_stack(scored: pd.DataFrame, single_features: Sequence[str]) -> dict[str, pd.Series]:

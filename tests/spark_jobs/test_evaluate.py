@@ -176,7 +176,7 @@ def test_scorers_are_held_against_each_other_on_the_same_rows(settings, small_tr
     split = evaluate.Split("by hand", rows.where("identity_group_id < 'g00200'"), rows.where("identity_group_id >= 'g00200'"))
     market = settings.model_copy(update={"training": small_training})
     origin = Origin("simulated", "2010-12-31", 12, "test")
-    found, unfitted = evaluate.predictions(split, market, origin, ["loan_interest_rate"], full=True)
+    found, out_of_fold_auc, unfitted = evaluate.predictions(split, market, origin, ["loan_interest_rate"], full=True)
     assert len(found) == 300
     assert unfitted == {"refuses": "by hand: RuntimeError: nothing to bin"}
     peers = [name for name in PEERS if name != "refuses"]
@@ -193,7 +193,7 @@ def test_scorers_are_held_against_each_other_on_the_same_rows(settings, small_tr
     ).model_dump(mode="json") | {"known_on": "2011-03-31", "within_policy_only": False, "auc_weight": 0.5}
     quarter = evaluate.Period(DAY, DAY, DAY)
     forward = evaluate.walk_forward_findings({quarter: found[["is_default", "ensemble", "record"]]}, {"2010 Q4": "5 defaults"})
-    told = evaluate.findings(found, protocol, market.fairness, unfitted, forward)
+    told = evaluate.findings(found, protocol, market.fairness, unfitted, forward) | {"out_of_fold_auc": out_of_fold_auc}
     assert {"auc", "ks", "brier", "log_loss", "ece", "peers", "delong_p", "protocol"} <= set(told)
     # Four of 80 features tell of default; 1,200 rows teach some peers little.
     assert told["auc"] > 0.65
@@ -214,12 +214,16 @@ def test_scorers_are_held_against_each_other_on_the_same_rows(settings, small_tr
     html = page({"by_hand": ("By hand", told, found)}, "code", datetime(2026, 1, 1, tzinfo=UTC))
     assert "ensemble without gender and age" in html and "<td>female</td>" in html
     assert f"{told['auc']:.4f}" in html and f"{told['peers']['catboost']['auc']:.4f}" in html
+    assert f"{out_of_fold_auc['record']:.4f}" in html
+    assert "The ensemble is below" not in html
     assert "could not be fitted: refuses (by hand: RuntimeError: nothing to bin)" in html
     assert "AUC, 6 months" in html and f"{within['auc']['catboost']:.4f}" in html
     assert "2011 Q1" in html and "2010 Q4 is left out: 5 defaults." in html
     assert f"{told['auc_loss']['difference']['auc']['mean']:+.5f}" in html
     assert not re.findall(r'(?:src|href)="(?!#)[^"]*"', html), "the page needs no network"
     assert html == page({"by_hand": ("By hand", told, found)}, "code", datetime(2026, 1, 1, tzinfo=UTC))
+    told["auc_difference"]["record"] = [-0.03, -0.02, -0.01]
+    assert "The ensemble is below sub-model: credit record</b>" in page({"by_hand": ("By hand", told, found)}, "code", datetime(2026, 1, 1, tzinfo=UTC))
 
 
 def test_repeats_are_means_and_make_no_rows():
