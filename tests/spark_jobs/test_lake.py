@@ -97,10 +97,11 @@ def test_a_table_that_nobody_has_written_says_which_job_to_run(lake):
 
 
 def test_nothing_that_makes_scores_reads_the_truth():
-    readers = {
-        path.relative_to(ROOT).as_posix()
+    texts = {
+        path.relative_to(ROOT).as_posix(): path.read_text()
         for folder in ("features", "models", "spark_jobs", "dags", "serving", "expectations")
         for path in (ROOT / folder).rglob("*.py")
-        if TRUTH_DEFAULT.name in path.read_text() or "TRUTH_DEFAULT" in path.read_text()
     }
-    assert readers == {"spark_jobs/simulate.py"}
+    readers = {path for path, text in texts.items() if TRUTH_DEFAULT.name in text or "TRUTH_DEFAULT" in text}
+    assert readers == {"spark_jobs/simulate.py", "spark_jobs/attainable.py"}
+    assert {path for path, text in texts.items() if "spark_jobs.attainable" in text} == {"spark_jobs/evaluate.py"}
