@@ -39,6 +39,11 @@ def month_end(day: date, months: int) -> date:
     return date(day.year + years, month + 1, monthrange(day.year + years, month + 1)[1])
 
 
+def months_between(first: date, last: date) -> int:
+    """How many calendar months the last day's month lies after the first one's."""
+    return (last.year - first.year) * 12 + last.month - first.month
+
+
 def cohort_months(training: Training, horizon_months: int | None, training_date: date) -> list[date]:
     """The month ends of the cohorts, oldest first.
 
@@ -58,8 +63,7 @@ def cohort_months(training: Training, horizon_months: int | None, training_date:
 def performing_months(months: list[date], training: Training) -> list[date]:
     """The cohorts in which performing borrowers stand: the newest, and every so many months before it; none for 0."""
     every = training.performing_every_months
-    newest = months[-1]
-    distance = [(newest.year - month.year) * 12 + newest.month - month.month for month in months]
+    distance = [months_between(month, months[-1]) for month in months]
     return [month for month, back in zip(months, distance, strict=True) if every and back % every == 0]
 
 

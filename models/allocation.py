@@ -218,6 +218,12 @@ class _Results:
         )
 
 
+def tail_of(exposures: Exposures, rules: Rules, seed: int) -> Tail:
+    """What programs minimise over: the listings' conditional mean losses in the rules' scenarios."""
+    factors = rules.correlation.factors(rules.scenarios, seed, "optimise")
+    return Tail(conditional_losses(exposures, rules.correlation, factors), exposures.severity)
+
+
 def _exposures(listings: Listings, chosen: np.ndarray) -> Exposures:
     """What the chosen listings (positions) can lose."""
     return Exposures(
@@ -255,8 +261,7 @@ def _allocate_currency(currency: str, orders: np.ndarray, offered: np.ndarray, r
     for position in np.flatnonzero(~large_enough):
         order = orders[position]
         results.binding[order], results.message[order] = "note_amount", words.too_small(int(amount[position]))
-    factors = rules.correlation.factors(rules.scenarios, results.seed, "optimise")
-    tail = Tail(conditional_losses(exposures, rules.correlation, factors), exposures.severity)
+    tail = tail_of(exposures, rules, results.seed)
     tiers = _solve_tiers(stock, limits, tail, np.flatnonzero(large_enough), rules)
     results.largest_gap = max([results.largest_gap, *(tier.solution.gap for tier in tiers)])
     highest_return = float(stock.expected_net_return.max())

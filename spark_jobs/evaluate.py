@@ -22,7 +22,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from conf.features import FEATURES
 from conf.settings import Fairness, Settings
 from conf.source import CrossValidation, OutOfTime, Source, load_source
-from features.training_set import build_training_set, month_end, with_region
+from features.training_set import build_training_set, month_end, months_between, with_region
 from models.attainable import beside_truth
 from models.auc_loss import compare_losses, probabilities_by_seed
 from models.credit_model import Origin, TooFewDefaults, fit_credit_model
@@ -152,9 +152,8 @@ def out_of_time(silver: Mapping[str, DataFrame], source: Source, settings: Setti
 
 def quarters(first: date, last: date) -> list[Period]:
     """Three months each, from the first day to the last, which may cut the last one short; trained on their own first day."""
-    count = (last.year - first.year) * 12 + last.month - first.month
     # All from the first day: 31 December, 31 March, 30 June, 30 September, 31 December.
-    starts = [(pd.Timestamp(first) + pd.DateOffset(months=months)).date() for months in range(0, count + 4, 3)]
+    starts = [(pd.Timestamp(first) + pd.DateOffset(months=months)).date() for months in range(0, months_between(first, last) + 4, 3)]
     return [Period(start, start, min(after - timedelta(days=1), last)) for start, after in pairwise(starts) if start <= last]
 
 
@@ -163,10 +162,10 @@ def _splits_of(
 ) -> Iterator[Split]:
     """One split per period, in order of time."""
     first, last = periods[0].first, periods[-1].last
-    count = (last.year - first.year) * 12 + last.month - first.month + 1
+    month_ends = [month_end(first, month) for month in range(months_between(first, last) + 1)]
     monthly = settings.training.model_copy(update={"cohort_step_months": 1})
     # Both are kept before anything is asked of them: the optimizer would carry a condition into 80 formulas without end.
-    later = build_training_set(silver, source, monthly, as_of_date, [month_end(first, month) for month in range(count)]).persist()
+    later = build_training_set(silver, source, monthly, as_of_date, month_ends).persist()
     require_no_leak(leak_measures(later, silver, source, settings, as_of_date), "the rows to test")
     for period in periods:
         known = build_training_set(silver, source, settings.training, period.trained_on).persist()

@@ -17,8 +17,8 @@ import numpy as np
 from scipy.sparse import csc_matrix, hstack, identity, vstack
 
 from conf.settings import Settings
-from models.allocation import Listings, Orders, Rules, allocate
-from models.scenarios import CVAR_LEVEL, Exposures, conditional_losses
+from models.allocation import Listings, Orders, Rules, allocate, tail_of
+from models.scenarios import CVAR_LEVEL, Exposures
 from models.tier_program import SolverFailed, Tail, TierProblem, solve_tier
 from spark_jobs.allocate import rules_of
 
@@ -91,8 +91,6 @@ def drawn(listings: int, rules: Rules, random: np.random.Generator) -> tuple[Tie
     party = np.where(random.random(listings) < 0.03, random.permutation(party), party)
     net_return = RATE_OVER_LOSS + 0.1 * expected_loss + random.normal(0, 0.015, listings)
     exposures = Exposures(prob_default, expected_loss, party, risk_group)
-    factors = rules.correlation.factors(rules.scenarios, 1, "optimise")
-    tail = Tail(conditional_losses(exposures, rules.correlation, factors), exposures.severity)
     remaining = random.integers(1, 400, listings)
     # A tier asks for as many notes as there are listings: a tenth of its share of what is open.
     notes = float(listings)
@@ -106,7 +104,7 @@ def drawn(listings: int, rules: Rules, random: np.random.Generator) -> tuple[Tie
         risk_group=risk_group, remaining=remaining * rules.note["USD"], expected_net_return=net_return,
         prob_default_lifetime=prob_default, expected_loss=expected_loss, currency=np.full(listings, "USD", dtype=object),
     )
-    return problem, tail, market
+    return problem, tail_of(exposures, rules, seed=1), market
 
 
 def full_program(problem: TierProblem, tail: Tail) -> float:

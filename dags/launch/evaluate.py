@@ -22,8 +22,8 @@ from dags.launch.processes import Stopped, stopped_by_signals, uninterrupted
 
 DATA_SETS = ("uci_credit_card", "lendingclub", "berka", "simulated")
 PORT = 54_401
-# An evaluation leaves a market's own lake, database and registry alone.
-_SERVERS = ("MOSAIC_LAKE", "MOSAIC_DATABASE_DSN", "MOSAIC_MLFLOW_TRACKING_URI", "MOSAIC_SPARK__MASTER")
+# An evaluation leaves a market's own files, lake, database and registry alone.
+_OF_A_MARKET = ("MOSAIC_DATA", "MOSAIC_LAKE", "MOSAIC_DATABASE_DSN", "MOSAIC_MLFLOW_TRACKING_URI", "MOSAIC_SPARK__MASTER")
 
 
 def main() -> int:
@@ -60,7 +60,7 @@ def main() -> int:
 
 def environment(settings: Settings, name: str) -> dict[str, str]:
     """The environment of a data set's market."""
-    kept = {key: value for key, value in os.environ.items() if key not in _SERVERS}
+    kept = {key: value for key, value in os.environ.items() if key not in _OF_A_MARKET}
     return kept | {"MOSAIC_SOURCE": name, "MOSAIC_HOME": str(_home(settings)), "MOSAIC_PORTS__POSTGRES": str(PORT)}
 
 
@@ -80,9 +80,9 @@ def evaluate(settings: Settings, name: str, data: Path | None, as_of_date: date 
     # What was mapped by an earlier mapping would not be mapped again.
     shutil.rmtree(_home(settings) / name, ignore_errors=True)
     lend_set_up(settings, _home(settings))
-    of_market, steps = environment(settings, name), [["open_night", "--training"], ["ingest", "--training"], ["evaluate", *(["--full"] if full else [])]]
+    of_market = environment(settings, name)
+    steps = [["open_night", "--training"], ["ingest", "--training"], ["evaluate", *(["--full"] if full else [])]]
     if drawn := source.evaluation.drawn:
-        of_market.pop("MOSAIC_DATA", None)
         of_market |= {"MOSAIC_SIMULATION__BORROWERS": str(drawn.borrowers), "MOSAIC_SIMULATION__HISTORY_MONTHS": str(drawn.history_months)}
         steps = [["simulate"], *steps]
     else:
