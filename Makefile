@@ -54,12 +54,12 @@ job: ## one job by hand, beside Airflow: JOB=score AS_OF=2011-06-30; without JOB
 
 test: ## every test, in the environment that it belongs to
 	@$(MAKE) setup
-	@$(MAKE) -k -j3 test-jobs test-dags test-whole-way
+	@$(MAKE) -k -j2 test-jobs test-dags test-whole-way
 
 test-jobs: .venv/jobs/.peers
 	@$(JOBS) -m pytest tests --ignore=tests/dags --ignore=tests/test_whole_way.py
 
-# Beside test-jobs, so their lines wait for their end.
+# Beside test-jobs, the one after the other, so their lines wait for their end.
 test-dags: PYTEST = $(AIRFLOW) -m pytest tests/dags
 test-whole-way: PYTEST = $(JOBS) -m pytest tests/test_whole_way.py
 test-dags test-whole-way:
