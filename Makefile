@@ -53,13 +53,14 @@ job: ## one job by hand, beside Airflow: JOB=score AS_OF=2011-06-30; without JOB
 	@$(environment) $(JOBS) -m dags.launch.database $(JOBS) -m spark_jobs $(if $(JOB),$(JOB) --as-of-date '$(AS_OF)',--help)
 
 test: ## every test, in the environment that it belongs to
-	@$(MAKE) setup
+	@$(MAKE) preflight
+	@$(MAKE) -s -j2 jobs-ready .venv/airflow/.synced .venv/jobs/.peers
 	@$(MAKE) -k -j2 test-jobs test-dags test-whole-way
 
-test-jobs: .venv/jobs/.peers
+test-jobs:
 	@$(JOBS) -m pytest tests --ignore=tests/dags --ignore=tests/test_whole_way.py
 
-# Beside test-jobs, the one after the other, so their lines wait for their end.
+# Beside test-jobs, which takes as long as both, the one after the other; so their lines wait for their end.
 test-dags: PYTEST = $(AIRFLOW) -m pytest tests/dags
 test-whole-way: PYTEST = $(JOBS) -m pytest tests/test_whole_way.py
 test-dags test-whole-way:
