@@ -8,7 +8,8 @@ and are nowhere above 1 / ((1 - level) scenarios) (Rockafellar and Uryasev 2002)
 per scenario give way to one column for the tail loss and one row, a cut, for each weighting that has been the worst of
 some solution (Kuenzi-Bay and Mayer 2006). Each solve is a lower bound of the optimum, each solution's own CVaR an upper
 one; cuts are added until the two are within MAX_GAP. A cut is a mean loss by listing that holds for every tier, so tiers
-share them. Columns are generated too: HiGHS sees only those whose reduced cost has asked for them.
+share them. Columns are generated too: HiGHS sees those that a greedy portfolio of highest return suggests, then those
+whose reduced cost has asked for them.
 
 **Slices instead of squares.** What one party adds to the variance grows with the square of what is held of it. An order
 holds whole notes, so it is priced linearly up to one note of each order (of large orders, up to FIRST_SLICE of the
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field, replace
 
 import highspy
 import numpy as np
+from scipy.optimize import linprog
 from scipy.sparse import csc_matrix, vstack
 
 from models.scenarios import tail_weights, variance_price
@@ -39,6 +41,10 @@ FIRST_SLICE = 1 / 32
 # Columns whose reduced cost per note is nearer to 0 do not enter; those that do, at least so many at once.
 PRICE_TOLERANCE = 1e-7
 LEAST_ENTERING = 2_000
+# Of the notes that a risk group may take: listings of highest return of so many are the first columns.
+SEEDED = 1.2
+# Of HiGHS's simplex_strategy.
+DUAL, PRIMAL = 1, 4
 # Slack on a bound that an earlier solve has shown to be reachable: above HiGHS's own feasibility tolerance of 1e-7.
 RELATIVE_SLACK = 1e-7
 # What is narrower cannot become a note: it only slows the solver down.
@@ -150,7 +156,9 @@ class _Program:
         # Of the squared weight.
         self.slope = np.concatenate([slope, np.zeros(len(whole)), group_slope])
         self.columns = len(self.upper)
-        self.members = np.split(whole[np.argsort(group[~alone], kind="stable")], np.cumsum(members[several])[:-1])
+        by_group, ends = np.argsort(group[~alone], kind="stable"), np.cumsum(members[several])[:-1]
+        self.members = np.split(whole[by_group], ends)
+        self.columns_of_group = np.split(len(sliced) + by_group, ends)
 
         first_group_row = 2 + len(problem.risk_caps)
         row_of_group = np.zeros(len(codes), dtype=int)
@@ -187,17 +195,13 @@ class _Program:
         whose, which = np.nonzero(width > LEAST_NOTES)
         return whose, width[whose, which], (starts + ends)[which] / max(self.problem.notes, 1.0)
 
-    @property
-    def empty(self) -> bool:
-        return len(self.listing) == 0 or self.problem.notes <= 0
-
     def solve(
         self, cost: np.ndarray, tail_cost: float, volume: float, least_return: float
     ) -> tuple[np.ndarray, float]:
         """The columns of least cost with at least this volume (notes) and sum of return, and a lower bound of the cost.
 
-        Columns enter as their reduced costs ask for it (Gilmore and Gomory 1961); those that are active must have a
-        solution.
+        Columns enter as their reduced costs ask for it (Gilmore and Gomory 1961), all where those that are active have no
+        solution. Raises SolverFailed where all have none.
         """
         infinite = highspy.kHighsInf
         self.solver.changeColsCost(
@@ -208,6 +212,9 @@ class _Program:
         while True:
             self.solver.run()
             status = self.solver.getModelStatus()
+            if status == highspy.HighsModelStatus.kInfeasible and len(self.active) < self.columns:
+                self._enter(np.setdiff1d(np.arange(self.columns), self.active), cost)
+                continue
             if status != highspy.HighsModelStatus.kOptimal:
                 raise SolverFailed(
                     f"HiGHS ended with {self.solver.modelStatusToString(status)} on {len(self.active)} columns for target "
@@ -260,17 +267,40 @@ class _Program:
     def by_listing(self, columns: np.ndarray) -> np.ndarray:
         return np.bincount(self.listing, columns[: len(self.listing)], len(self.problem.available))
 
-    def most_volume(self) -> float:
-        """Notes that can be placed under the caps, at most those to invest."""
-        if self.empty:
-            return 0.0
-        cost = self.by_column(np.full(len(self.problem.available), -1.0))
-        return -float(cost @ self.solve(cost, 0.0, -highspy.kHighsInf, -highspy.kHighsInf)[0])
-
     def most_return(self, volume: float) -> float:
-        """The highest sum of return over this volume, which most_volume has found before."""
+        """The highest sum of return over this volume, the most that can be placed. The first of all solves."""
         cost = -self.by_column(self.problem.expected_net_return)
-        return -float(cost @ self.solve(cost, 0.0, volume * (1 - RELATIVE_SLACK), -highspy.kHighsInf)[0])
+        self._begin(cost)
+        self.solver.setOptionValue("simplex_strategy", PRIMAL)
+        found = -float(cost @ self.solve(cost, 0.0, volume * (1 - RELATIVE_SLACK), -highspy.kHighsInf)[0])
+        self.solver.setOptionValue("simplex_strategy", DUAL)
+        return found
+
+    def _begin(self, cost: np.ndarray) -> None:
+        """Hand over the first columns, and the vertex that taking the cheapest listings whole leads to.
+
+        That vertex is feasible but for the volume, and next to the optimum: the primal simplex method needs a few pivots
+        where, from nothing, thousands of bounds would have to be flipped.
+        """
+        problem, listings = self.problem, np.arange(len(self.listing))
+        of_groups = np.arange(len(listings), self.columns)
+        by_cost = listings[np.argsort(cost[listings], kind="stable")]
+        risk_group = problem.risk_group[self.listing[by_cost]] - 1
+        taken, seeds = np.ones(self.columns, dtype=bool), [of_groups]
+        for number, cap in enumerate(problem.risk_caps):
+            mine = by_cost[risk_group == number]
+            total = np.cumsum(self.upper[mine])
+            seeds.append(mine[total - self.upper[mine] < SEEDED * min(cap, problem.notes)])
+            taken[mine] = total <= cap
+        for members in self.columns_of_group:
+            taken[members] &= self.upper[members].sum() <= problem.group_cap
+        total = np.cumsum(np.where(taken[by_cost], self.upper[by_cost], 0.0))
+        taken[by_cost] &= total <= problem.notes
+        self._enter(np.concatenate(seeds), cost)
+        basis, status = highspy.HighsBasis(), highspy.HighsBasisStatus
+        basis.col_status = [status.kZero, *np.where(taken[self.active], status.kUpper, status.kLower)]
+        basis.row_status = [status.kBasic] * self.matrix.shape[0]
+        self.solver.setBasis(basis)
 
     def add_cut(self, mean_losses: np.ndarray) -> None:
         """The tail loss is at least the loss under one weighting of the scenarios."""
@@ -286,6 +316,40 @@ class _Program:
         return self.slope * np.concatenate([variance[self.listing], of_groups[self.group_of_slice]])
 
 
+def most_volume(problem: TierProblem) -> float:
+    """Notes that can be placed under the caps, at most those to invest.
+
+    Listings of one party and risk group count together, and so do parties that lie in one risk group only: what is left
+    is a program of the few that lie in several.
+    """
+    upper = np.minimum(problem.available, problem.group_cap)
+    offered = np.flatnonzero(upper > LEAST_NOTES)
+    if len(offered) == 0 or problem.notes <= 0:
+        return 0.0
+    risk_groups = len(problem.risk_caps)
+    pair, which = np.unique(
+        problem.group[offered] * risk_groups + problem.risk_group[offered] - 1, return_inverse=True
+    )
+    room = np.minimum(np.bincount(which, upper[offered]), problem.group_cap)
+    party, risk_group = np.divmod(pair, risk_groups)
+    _, party, spread = np.unique(party, return_inverse=True, return_counts=True)
+    several = spread[party] > 1
+    alone = np.bincount(risk_group[~several], room[~several], risk_groups)
+    _, party = np.unique(party[several], return_inverse=True)
+    room = np.concatenate([alone, room[several]])
+    risk_group = np.concatenate([np.arange(risk_groups), risk_group[several]])
+    column = np.arange(len(room))
+    caps = [problem.notes, *problem.risk_caps, *np.full(party.max(initial=-1) + 1, problem.group_cap)]
+    row = np.concatenate([np.zeros(len(room), dtype=int), 1 + risk_group, 1 + risk_groups + party])
+    within = csc_matrix(
+        (np.ones(len(row)), (row, np.concatenate([column, column, column[risk_groups:]]))), shape=(len(caps), len(room))
+    )
+    found = linprog(-np.ones(len(room)), within, caps, bounds=np.column_stack([np.zeros(len(room)), room]))
+    if found.status != 0:
+        raise SolverFailed(f"most volume of {len(room)} parties and risk groups: {found.message}")
+    return -float(found.fun)
+
+
 def solve_tier(problem: TierProblem, tail: Tail) -> TierSolution:
     """The tier's amounts: invest all that the caps allow, reach the target or come nearest, then risk least.
 
@@ -293,11 +357,11 @@ def solve_tier(problem: TierProblem, tail: Tail) -> TierSolution:
     program with that price. Cuts that it finds are added to tail. Raises SolverFailed when HiGHS finds no optimum in
     solver_seconds and when MAX_CUTS do not close the gap.
     """
-    program = _Program(problem)
-    volume = program.most_volume()
+    volume = most_volume(problem)
     if volume <= 1e-6:
         count = len(problem.available)
         return TierSolution(np.zeros(count), False, None, np.zeros(count), 0.0, 0.0, 0.0)
+    program = _Program(problem)
     best, goal = program.most_return(volume), problem.target_return * volume
     best_return = None if best >= goal * (1 - RELATIVE_SLACK) else best / volume
     slack = RELATIVE_SLACK * max(1.0, abs(best))
@@ -333,9 +397,8 @@ def solve_tier(problem: TierProblem, tail: Tail) -> TierSolution:
 
 def most_return(problem: TierProblem) -> tuple[float, float]:
     """Notes that can be placed under the caps, and the highest mean return over as many (0 where none can)."""
-    program = _Program(problem)
-    volume = program.most_volume()
-    return (volume, program.most_return(volume) / volume) if volume > 1e-6 else (0.0, 0.0)
+    volume = most_volume(problem)
+    return (volume, _Program(problem).most_return(volume) / volume) if volume > 1e-6 else (0.0, 0.0)
 
 
 RELAXATIONS = ("identity_group_cap", "risk_group_cap", "listing_remaining")
@@ -343,7 +406,7 @@ RELAXATIONS = ("identity_group_cap", "risk_group_cap", "listing_remaining")
 
 def volume_constraint(problem: TierProblem) -> str:
     """Which family of constraints, dropped alone, would let most notes more be placed; the first on a tie."""
-    volumes = {name: _Program(_without(problem, name)).most_volume() for name in RELAXATIONS}
+    volumes = {name: most_volume(_without(problem, name)) for name in RELAXATIONS}
     return max(RELAXATIONS, key=lambda name: round(volumes[name], 6))
 
 
@@ -352,15 +415,11 @@ def return_constraint(problem: TierProblem) -> str | None:
 
     The volume stays what it is with all constraints. None where no single family stands in the way.
     """
-    program = _Program(problem)
-    volume = program.most_volume()
+    volume = most_volume(problem)
     if volume <= 1e-6:
         return None
-    best, returns = program.most_return(volume), {}
-    for name in RELAXATIONS:
-        relaxed = _Program(_without(problem, name))
-        relaxed.most_volume()
-        returns[name] = relaxed.most_return(volume)
+    best = _Program(problem).most_return(volume)
+    returns = {name: _Program(_without(problem, name)).most_return(volume) for name in RELAXATIONS}
     binds = max(RELAXATIONS, key=lambda name: round(returns[name], 6))
     return binds if returns[binds] > best + 1e-6 * max(1.0, abs(best)) else None
 
