@@ -17,6 +17,8 @@ from conf.spark import JOBS_PYTHON, class_archive
 from dags.launch.market import owner
 
 STOP_SECONDS = 60
+# Those of make evaluate and make bench too: one that was killed may have left its database running.
+MARKETS = ("*", "evaluation/*", "bench/*/*")
 
 
 def stop_servers(settings: Settings) -> bool:
@@ -31,7 +33,9 @@ def stop_servers(settings: Settings) -> bool:
         with suppress(OSError, ValueError):
             os.kill(int((settings.market / "servers.lock").read_text()), signal.SIGTERM)
         time.sleep(1)
-    environment = dict(os.environ) | {"MOSAIC_SOURCE": settings.source}
+    environment = dict(os.environ) | {"MOSAIC_SOURCE": settings.source, "MOSAIC_HOME": str(settings.home)}
+    # What is to stop is the embedded server, whatever is used today.
+    environment.pop("MOSAIC_DATABASE_DSN", None)
     return subprocess.run([JOBS_PYTHON, "-m", "spark_jobs.database_server", "stop"], env=environment).returncode == 0
 
 
@@ -54,10 +58,10 @@ def main() -> int:
     chosen = parser.parse_args().source
     settings = load_settings()
     # A market is known by what its servers leave: its mapping may be gone.
-    left = (path for name in ("servers.lock", settings.secrets_file.name) for path in settings.home.glob(f"*/{name}"))
-    names = [chosen] if chosen else sorted({path.parent.name for path in left})
-    for name in names:
-        market = settings.model_copy(update={"source": name})
+    left = (path for name in ("servers.lock", settings.secrets_file.name) for place in MARKETS for path in settings.home.glob(f"{place}/{name}"))
+    for folder in [settings.home / chosen] if chosen else sorted({path.parent for path in left}):
+        name = folder.name
+        market = settings.model_copy(update={"source": name, "home": folder.parent})
         if not market.market.is_dir():
             continue
         if not stop_servers(market):
