@@ -289,8 +289,8 @@ class OutOfTime(_Evaluation):
     """A model trained on what was knowable on a past day, tested on rows of later days, these included, that it has not seen.
 
     also_within_months: the same scores are also held against defaults within so many months of the as-of date, fewer than
-    the source's horizon. walk_forward_from: the first day of a second test, under FULL=1: from then until tested_until the
-    model is trained anew every three months, and tested on the rows of these.
+    the source's horizon. walk_forward_from: the first day of a second test, under FULL=1, and of the backtest: from then until
+    tested_until the model is trained anew every three months, and tested on the rows of these.
     drawn: for a simulated market, which is tested on one day.
     """
 

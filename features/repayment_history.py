@@ -65,14 +65,15 @@ def build_loan_statuses(loans: DataFrame, charge_off_days: int = 150) -> DataFra
 def build_repayments(loans: DataFrame, charge_off_days: int = 150) -> DataFrame:
     """One row per loan, instalment and telling (see silver.repayment), from one row per loan.
 
-    Reads loan_id, borrower_id, issued_on, last_paid_on, installment, last_paid_amount, total_paid, recoveries, outcome.
+    Reads loan_id, borrower_id, issued_on, last_paid_on, installment, last_paid_amount, total_paid, recoveries (part of
+    total_paid), collection_fee (what collecting them cost), outcome.
     Month k after the issue month is instalment k, due on the last day of that month. Level instalments are paid from the
     first month on, as many as the total holds; the last payment stands in its own month; months in between tell nothing,
     since nobody knows whether they were late or paid ahead. The last payment of a charged-off loan is told as one more
     level instalment, since what is left of the total says how the loan ends, and again on the day of the charge-off, with
     that amount. After it every instalment stays unpaid, told at 30, 60 and 90 days, and recoveries stand in the first of
-    them on the day of the charge-off. What was told last of a loan's instalments adds up to total_paid, to the cent.
-    A loan without any instalment yet has no row.
+    them on the day of the charge-off, less the fee. What was told last of a loan's instalments adds up to total_paid less the
+    fee, to the cent. A loan without any instalment yet has no row.
     """
     # A loan that pays within its issue month pays ahead of its first instalment.
     months_paid = F.months_between(F.trunc("last_paid_on", "month"), F.trunc("issued_on", "month"))
@@ -126,9 +127,11 @@ def _tellings() -> Column:
     unpaid = [
         F.when(F.date_add(due, days) < closed, told(F.date_add(due, days), None, F.lit(0), F.lit(days))) for days in _DAYS_TOLD
     ]
+    # What reaches the lender.
+    recovered_amount = F.col("recoveries") - F.col("collection_fee")
     recovered = F.when(
-        (number == F.col("last_month") + 1) & (F.col("recoveries") > 0),
-        told(closed, closed, F.col("recoveries"), F.datediff(closed, due)),
+        (number == F.col("last_month") + 1) & (recovered_amount > 0),
+        told(closed, closed, recovered_amount, F.datediff(closed, due)),
     )
     is_lost = F.col("outcome") == "charged_off"
     last = F.array(

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from features.repayment_history import build_loan_statuses, build_repayments
 
 LOANS = """loan_id STRING, borrower_id STRING, issued_on DATE, last_paid_on DATE, installment DECIMAL(18,2),
-last_paid_amount DECIMAL(18,2), total_paid DECIMAL(18,2), recoveries DECIMAL(18,2), outcome STRING, source_file STRING,
+last_paid_amount DECIMAL(18,2), total_paid DECIMAL(18,2), recoveries DECIMAL(18,2), collection_fee DECIMAL(18,2), outcome STRING, source_file STRING,
 row_number BIGINT, landed_on DATE"""
 
 
@@ -25,15 +25,15 @@ def told(spark):
     issued = date(2010, 1, 1)
     loans = [
         # Pays 100 from February on, pays off with 350 in April: 2 × 100 + 350.
-        ("early", issued, date(2010, 4, 1), "100", "350", "550", "0", "paid"),
+        ("early", issued, date(2010, 4, 1), "100", "350", "550", "0", "0", "paid"),
         # One payment fewer than months (its first fell a month later), the last one not quite a whole instalment.
-        ("later", issued, date(2010, 5, 1), "100", "99.97", "299.97", "0", "paid"),
-        # Pays February, then 40 in March and nothing more; 25.50 is recovered when it is charged off.
-        ("lost", issued, date(2010, 3, 1), "100", "40", "165.50", "25.50", "charged_off"),
+        ("later", issued, date(2010, 5, 1), "100", "99.97", "299.97", "0", "0", "paid"),
+        # Pays February, then 40 in March and nothing more; 30 is recovered at its charge-off, 4.50 are the fee.
+        ("lost", issued, date(2010, 3, 1), "100", "40", "170.00", "30.00", "4.50", "charged_off"),
         # Never pays at all.
-        ("never", issued, None, "100", "0", "0", "0", "charged_off"),
+        ("never", issued, None, "100", "0", "0", "0", "0", "charged_off"),
         # Still running; paid within the month of issue, ahead of its first instalment.
-        ("ahead", issued, date(2010, 1, 1), "100", "80", "80", "0", "current"),
+        ("ahead", issued, date(2010, 1, 1), "100", "80", "80", "0", "0", "current"),
     ]
     frame = spark.createDataFrame(
         [
