@@ -257,7 +257,8 @@ LOAN_VALUATION = _gold(
     batch_id STRING NOT NULL""",
     ("loan_id", "as_of_date"),
     "allocate",
-    """Open listings valued over their whole term. expected_loss: fraction of the amount lost over the term;
+    """Open listings valued over their whole term. prob_default_lifetime: at the level of recent defaults, so that it may differ
+    from a prob_default that looks as far. loss_given_default: after recoveries, not discounted. expected_loss: fraction of the amount lost over the term;
     expected_net_return: yearly internal rate of return of the expected cash flows after the platform's fee.""",
 )
 RISK_GROUP_CAP = _gold(

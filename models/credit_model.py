@@ -307,7 +307,8 @@ def _load_native(spark: SparkSession, kind: type, folder: Path, staging: str | N
 @dataclass(frozen=True)
 class TrainingReport:
     """What training showed. AUCs are out of fold; groups: rows, as far as watched, and defaults per risk group; stacked:
-    the rows that the ensemble has learnt from."""
+    the rows that the ensemble has learnt from; placed: loan_id, as_of_date, months_on_book, risk_group and prob_default of each, out
+    of fold."""
 
     rows: int
     defaults: int
@@ -315,6 +316,7 @@ class TrainingReport:
     groups: pd.DataFrame
     calibration_basis: str
     stacked: StackedRows
+    placed: pd.DataFrame
 
 
 def fit_credit_model(
@@ -357,9 +359,9 @@ def fit_credit_model(
 
     context = preparation.known(feature.name for feature in FEATURES if feature.shared)
     outputs = out_of_fold(prepared, training.folds, scoring_of).select(
-        *KEYS, "fold", "is_default", "watched_share", *LOG_ODDS, *context
+        *KEYS, "loan_id", "months_on_book", "fold", "is_default", "watched_share", *LOG_ODDS, *context
     )
-    ensemble_rows, risk_groups, groups = _fit_groups(outputs, preparation, rows, training.seed)
+    ensemble_rows, risk_groups, groups, in_group = _fit_groups(outputs, preparation, rows, training.seed)
     sub_models = fit_sub_models(prepared, preparation, training)
     prepared.unpersist()
 
@@ -375,18 +377,21 @@ def fit_credit_model(
     )
     model = _calibrated(model, calibration_rows, training.min_defaults)
     # Out of fold, as a night scores rows that no sub-model has learnt from; those of its own training rows lie wider apart.
-    of_score = bins_of(model.scorer.calibrator.prob_default(held_out))
+    prob_default = model.scorer.calibrator.prob_default(held_out)
+    of_score = bins_of(prob_default)
     model = replace(model, reference=model.reference | {SCORE: of_score})
     report = TrainingReport(
-        rows, defaults, _out_of_fold_auc(ensemble_rows, held_out), groups, model.scorer.calibrator.basis, ensemble_rows
+        rows, defaults, _out_of_fold_auc(ensemble_rows, held_out), groups, model.scorer.calibrator.basis, ensemble_rows,
+        in_group.assign(prob_default=prob_default),
     )
     return model, report
 
 
 def _fit_groups(
     outputs: DataFrame, preparation: Preparation, rows: int, seed: int
-) -> tuple[StackedRows, RiskGroups, pd.DataFrame]:
-    """The ensemble's four columns, collected for at most MAX_ROWS rows; the risk groups; and rows and rate of each."""
+) -> tuple[StackedRows, RiskGroups, pd.DataFrame, pd.DataFrame]:
+    """The ensemble's four columns, collected for at most MAX_ROWS rows; the risk groups; rows and rate of each; and
+    the risk group of each row."""
     sample = place_for_training(outputs.where(hash_share(KEYS, rows, MAX_ROWS)), min(rows, MAX_ROWS))
     sample = sample.persist(StorageLevel.MEMORY_AND_DISK)
     context, mean, scale, centres = fit_centres(sample, preparation, seed)
@@ -397,7 +402,7 @@ def _fit_groups(
 
     columns = (
         _with_struct(sample, _network_inputs(preparation, context), "centre int", group)
-        .select(*KEYS, "fold", "centre", F.col("is_default").cast("double").alias("is_default"), "watched_share", *LOG_ODDS)
+        .select(*KEYS, "loan_id", "months_on_book", "fold", "centre", F.col("is_default").cast("double").alias("is_default"), "watched_share", *LOG_ODDS)
         .toPandas()
         .sort_values(list(KEYS), ignore_index=True)
     )
@@ -412,7 +417,8 @@ def _fit_groups(
     inputs = np.column_stack([columns[list(LOG_ODDS)].to_numpy(), group_log_odds])
     table = pd.DataFrame({"risk_group": place[centre] + 1, "rows": watched, "defaults": is_default})
     table = table.groupby("risk_group", as_index=False).sum()
-    return StackedRows(inputs, is_default, watched, folds), groups, table
+    in_group = columns[["loan_id", "as_of_date", "months_on_book"]].assign(risk_group=place[centre] + 1)
+    return StackedRows(inputs, is_default, watched, folds), groups, table, in_group
 
 
 def _calibrated(model: CreditModel, calibration_rows: DataFrame, min_defaults: int) -> CreditModel:

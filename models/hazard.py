@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 import numpy as np
@@ -17,7 +17,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 DEFAULT_LAG_MONTHS = 3  # 90 days past due show three monthly instalments after the first missed one
-EXPOSURE_COLUMNS = ("term_months", "months_on_book", "month", "at_risk", "defaults", "prepaid")
+_BATCH = 50_000  # loans whose curves are in memory at once
+EXPOSURE_COLUMNS = ("term_months", "risk_group", "months_on_book", "month", "at_risk", "defaults", "prepaid")
 
 
 class NoHistory(ValueError):
@@ -95,21 +96,27 @@ def build_outcomes(loan: DataFrame, repayment: DataFrame, as_of_date: date, defa
     )
 
 
-def build_exposure(loan: DataFrame, repayment: DataFrame, as_of_date: date, default_days: int | None) -> DataFrame:
+def build_exposure(
+    loan: DataFrame, repayment: DataFrame, as_of_date: date, default_days: int | None, grouped: DataFrame | None = None
+) -> DataFrame:
     """Loans at risk, defaults and prepayments, as known by the as-of date.
 
-    One row per term_months, months_on_book and month (first day of the calendar month in which that month on book
-    ends). A loan counts as at risk in each complete month on book from the first that the platform watched to the one
+    One row per term_months, risk_group (null: unknown), months_on_book and month (first day of the calendar month in which
+    that month on book ends). grouped: risk_group of loans by loan_id; without it all are unknown. A loan counts as at risk in each complete month on book from the first that the platform watched to the one
     of its default or repayment; months not complete on the as-of date count for nobody, so that loans that end early
     are not seen more than others.
     """
+    outcomes = build_outcomes(loan, repayment, as_of_date, default_days)
+    if grouped is None:
+        outcomes = outcomes.withColumn("risk_group", F.lit(None).cast("int"))
+    else:
+        outcomes = outcomes.join(grouped.select("loan_id", "risk_group"), on="loan_id", how="left")
     histories = (
-        build_outcomes(loan, repayment, as_of_date, default_days)
-        .where(F.col("watched_months") > F.col("entered_months"))
+        outcomes.where(F.col("watched_months") > F.col("entered_months"))
         # Loans with the same history are counted once and only then spread over their months: the data grow by a
         # few hundred, not by loans times months.
         .groupBy(
-            "term_months", F.trunc("originated_on", "month").alias("originated_month"),
+            "term_months", "risk_group", F.trunc("originated_on", "month").alias("originated_month"),
             "entered_months", "watched_months", "event", "event_month",
         )
         .agg(F.count(F.lit(1)).alias("loans"))
@@ -122,7 +129,7 @@ def build_exposure(loan: DataFrame, repayment: DataFrame, as_of_date: date, defa
             "months_on_book", F.explode(F.sequence(F.col("entered_months") + 1, F.col("watched_months")))
         )
         .groupBy(
-            "term_months", "months_on_book",
+            "term_months", "risk_group", "months_on_book",
             F.add_months("originated_month", F.col("months_on_book")).alias("month"),
         )
         .agg(
@@ -149,36 +156,50 @@ class Curves:
 
 @dataclass(frozen=True)
 class Hazard:
-    """Baseline curves over all terms (pooled) and per term bucket.
+    """Baseline curves over all terms (pooled) and per term bucket, what each risk group's are a multiple of them, and what
+    comes back after a default.
 
-    A term without history takes the pooled curve; months beyond a curve's end take its last value.
+    A term without history takes the pooled curve, a risk group without one the multiple 1; months beyond a curve's end take
+    its last value. recoveries: element k is what comes back k months after the month of the default, as a fraction of what was
+    owed; null where none were told. level: recent defaults over what the scores let expect (fit_level); curves that agree with a
+    score are a multiple of it higher.
     """
 
     pooled: Curves
     terms: Mapping[int, Curves]
+    groups: Mapping[int, Curves] = field(default_factory=dict)
+    recoveries: np.ndarray | None = None
+    level: float = 1.0
 
     def to_json(self) -> str:
         """The curves as JSON; from_json gives the same hazard back, bit by bit."""
-        curves = {"pooled": self.pooled, **{str(term): of_term for term, of_term in sorted(self.terms.items())}}
         return json.dumps({
-            name: {"default": one.default.tolist(), "prepayment": one.prepayment.tolist()} for name, one in curves.items()
+            "pooled": _told(self.pooled),
+            **{str(term): _told(curves) for term, curves in sorted(self.terms.items())},
+            **{f"group {group}": _told(curves) for group, curves in sorted(self.groups.items())},
+            **({} if self.recoveries is None else {"recoveries": self.recoveries.tolist()}),
+            "level": self.level,
         })
 
     @staticmethod
     def from_json(text: str) -> Hazard:
         """The hazard that to_json wrote."""
-        curves = {
-            name: Curves(np.array(one["default"]), np.array(one["prepayment"])) for name, one in json.loads(text).items()
-        }
+        parts = json.loads(text)
+        recoveries, level = parts.pop("recoveries", None), parts.pop("level", 1.0)
+        curves = {name: Curves(np.array(one["default"]), np.array(one["prepayment"])) for name, one in parts.items()}
         pooled = curves.pop("pooled")
-        return Hazard(pooled, {int(term): of_term for term, of_term in curves.items()})
+        groups = {int(name.split()[1]): one for name, one in curves.items() if name.startswith("group ")}
+        terms = {int(name): one for name, one in curves.items() if not name.startswith("group ")}
+        return Hazard(pooled, terms, groups, None if recoveries is None else np.array(recoveries), level)
 
-    def baseline(self, months_on_book: np.ndarray, term_months: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def baseline(
+        self, months_on_book: np.ndarray, term_months: np.ndarray, risk_group: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Default and prepayment probabilities of the months ahead, before scaling to a score.
 
         Two arrays of shape (loans, months): column j is month months_on_book + j + 1. There are as many columns as
         the longest remaining term has months, and DEFAULT_LAG_MONTHS more; beyond a loan's own end all is 0. No
-        prepayment in or after a term's last month: that is repayment.
+        prepayment in or after a term's last month: that is repayment. risk_group: null for loans of no known group.
         """
         months_on_book = np.asarray(months_on_book, dtype=int)
         term_months = np.asarray(term_months, dtype=int)
@@ -189,10 +210,12 @@ class Hazard:
         prepayment = np.zeros(month.shape)
         buckets = term_bucket(term_months)
         for bucket in np.unique(buckets):
-            curves = self.terms.get(int(bucket), self.pooled)
-            rows = buckets == bucket
-            default[rows] = curves.default[np.minimum(month[rows], len(curves.default)) - 1]
-            prepayment[rows] = curves.prepayment[np.minimum(month[rows], len(curves.prepayment)) - 1]
+            curves, rows = self.terms.get(int(bucket), self.pooled), buckets == bucket
+            default[rows], prepayment[rows] = (_at(curve, month[rows]) for curve in (curves.default, curves.prepayment))
+        for group, multiple in self.groups.items() if risk_group is not None else ():
+            rows = np.asarray(risk_group) == group
+            default[rows] = _probability(default[rows] * _at(multiple.default, month[rows]))
+            prepayment[rows] = _probability(prepayment[rows] * _at(multiple.prepayment, month[rows]))
         default[month > ends[:, None]] = 0.0
         prepayment[month >= term_months[:, None]] = 0.0
         return default, prepayment
@@ -203,13 +226,14 @@ class Hazard:
         horizon_months: int | None,
         months_on_book: np.ndarray,
         term_months: np.ndarray,
+        risk_group: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Monthly conditional default probabilities over the remaining term that agree with the scores.
+        """Monthly conditional default probabilities over the remaining term that agree with the scores, at the hazard's level.
 
         Shape (loans, months) as in baseline. Grouped proportional hazards (Prentice and Gloeckler 1978): the
         probability of month t is 1 - (1 - h_t)^theta, with one theta per loan such that the cumulative incidence of
         default over the score's horizon, with prepayment as the competing event (in a month default comes first),
-        equals prob_default. horizon_months None, or longer than what remains: the whole remaining term. A prob_default
+        equals prob_default, at level 1; another level multiplies theta. horizon_months None, or longer than what remains: the whole remaining term. A prob_default
         of 0 gives zeros, 1 gives certain default in the first month.
 
         Raises ValueError for a probability outside 0 to 1 (or null) and a loan beyond its term.
@@ -219,14 +243,27 @@ class Hazard:
             raise ValueError("prob_default must lie between 0 and 1")
         if np.any(np.asarray(months_on_book) >= np.asarray(term_months)):
             raise ValueError("months_on_book must be less than term_months")
-        default, prepayment = self.baseline(months_on_book, term_months)
-        theta = _proportional_factor(prob_default, default, prepayment, horizon_months)
+        default, prepayment = self.baseline(months_on_book, term_months, risk_group)
+        theta = self.level * _proportional_factor(prob_default, default, prepayment, horizon_months)
         with np.errstate(over="ignore"):
             curve = -np.expm1(theta[:, None] * np.log1p(-default))
         certain = prob_default >= 1
         curve[certain] = 0.0
         curve[certain, 0] = 1.0
         return curve
+
+
+NO_LIFETIME = Hazard(Curves(np.zeros(1), np.zeros(1)), {})
+"""Of a model that values no loan."""
+
+
+def _told(curves: Curves) -> dict[str, list[float]]:
+    return {"default": curves.default.tolist(), "prepayment": curves.prepayment.tolist()}
+
+
+def _at(curve: np.ndarray, month: np.ndarray) -> np.ndarray:
+    """The curve's values in these months on book, beyond its end the last one."""
+    return curve[np.minimum(month, len(curve)) - 1]
 
 
 def cumulative_incidence(default: np.ndarray, prepayment: np.ndarray) -> np.ndarray:
@@ -274,7 +311,9 @@ def fit_hazard(counts: pd.DataFrame, *, bandwidth_months: int = 2, prior_events:
     Counts are smoothed over neighbouring months on book by a triangular kernel (bandwidth_months to each side). The
     pooled curve shrinks to the overall monthly rate, which alone stands in months that nobody has been watched in yet;
     each term bucket's curve shrinks to the pooled curve times the bucket's own level, and the level to 1: posterior
-    means of a Gamma-Poisson model whose prior weighs as much as prior_events events (Clayton and Kaldor 1987).
+    means of a Gamma-Poisson model whose prior weighs as much as prior_events events (Clayton and Kaldor 1987). A risk group's
+    multiples of what its loans' terms let expect shrink in the same way, to the group's own level and that to 1; loans of no
+    known group (null, or no column risk_group) count for the other curves alone.
 
     Raises NoHistory where no default is among the counts and ValueError, naming them, for missing columns.
     """
@@ -298,22 +337,64 @@ def fit_hazard(counts: pd.DataFrame, *, bandwidth_months: int = 2, prior_events:
         by_month = np.bincount(frame["months_on_book"].to_numpy() - 1, frame[column].to_numpy(float), months)
         return kernel @ by_month
 
-    curves: dict[int | str, dict[str, np.ndarray]] = {}
+    curves: dict[int, dict[str, np.ndarray]] = {}
+    groups: dict[int, dict[str, np.ndarray]] = {}
+    pooled: dict[str, np.ndarray] = {}
     for event, at_risk, kind in (("defaults", "at_risk", "default"), ("prepaid", "at_risk_prepayment", "prepayment")):
+
+        def multiple(observed: np.ndarray, expected: np.ndarray) -> np.ndarray:
+            level = (observed.sum() + prior_events) / (expected.sum() + prior_events)
+            return (observed + prior_events * level) / (expected + prior_events)
+
         overall = counts[event].sum() / max(counts[at_risk].sum(), 1)
-        events, exposed = smoothed(counts, event), smoothed(counts, at_risk)
         weight = prior_events / overall if overall > 0 else 1.0
-        pooled = _probability((events + weight * overall) / (exposed + weight))
-        curves.setdefault("pooled", {})[kind] = pooled
+        pooled[kind] = _probability((smoothed(counts, event) + weight * overall) / (smoothed(counts, at_risk) + weight))
         for bucket, of_term in counts.groupby("bucket"):
-            events, exposed = smoothed(of_term, event), smoothed(of_term, at_risk)
-            expected = exposed * pooled
-            level = (events.sum() + prior_events) / (expected.sum() + prior_events)
-            curve = pooled * (events + prior_events * level) / (expected + prior_events)
+            expected = smoothed(of_term, at_risk) * pooled[kind]
+            curve = pooled[kind] * multiple(smoothed(of_term, event), expected)
             curves.setdefault(int(bucket), {})[kind] = _probability(curve[: int(bucket) + DEFAULT_LAG_MONTHS])
-    fitted = {name: Curves(of["default"], of["prepayment"]) for name, of in curves.items()}
-    pooled_curves = fitted.pop("pooled")
-    return Hazard(pooled_curves, fitted)
+        if "risk_group" not in counts:
+            continue
+        known = counts.dropna(subset="risk_group")
+        rate = np.zeros(len(known))
+        for bucket in known["bucket"].unique():
+            rows = (known["bucket"] == bucket).to_numpy()
+            rate[rows] = _at(curves[int(bucket)][kind], known["months_on_book"].to_numpy(int)[rows])
+        expecting = known.assign(expected=rate * known[at_risk])
+        for group, of_group in expecting.groupby("risk_group"):
+            found = multiple(smoothed(of_group, event), smoothed(of_group, "expected"))
+            groups.setdefault(int(group), {})[kind] = found
+    return Hazard(
+        Curves(**pooled), {term: Curves(**of_term) for term, of_term in curves.items()},
+        {group: Curves(**of_group) for group, of_group in groups.items()},
+    )
+
+
+def fit_level(
+    histories: pd.DataFrame, hazard: Hazard, horizon_months: int | None, *, window_months: int = 12, prior_events: float = 10.0
+) -> float:
+    """Defaults of the last window_months over those that the scores let expect of the same loans in the same months, by the
+    hazard's curves at level 1.
+
+    An actual-to-expected ratio, as actuaries carry recent experience into a table (its credibility as in fit_hazard: it
+    shrinks to 1, which weighs as much as prior_events expected defaults). Scores learn from all past years alike; when loans
+    have come to default less, or more, than those years' did, it shows here first. histories: of loans scored on their listing
+    by a model that has not seen them, prob_default and risk_group, with the columns of build_outcomes and age_months, complete
+    months from origination to the day of knowledge. 1 without any.
+    """
+    actual = expected = 0.0
+    for start in range(0, len(histories), _BATCH):
+        rows = histories.iloc[start : start + _BATCH]
+        curve = replace(hazard, level=1.0).default_curve(
+            rows["prob_default"].to_numpy(float), horizon_months, np.zeros(len(rows), dtype=int),
+            rows["term_months"].to_numpy(int), rows["risk_group"].to_numpy(int),
+        )
+        first = np.maximum(rows["entered_months"], rows["age_months"] - window_months).to_numpy(int)
+        month = np.arange(1, curve.shape[1] + 1)
+        is_watched = (month > first[:, None]) & (month <= rows["watched_months"].to_numpy(int)[:, None])
+        expected += float(curve[is_watched].sum())
+        actual += float(((rows["event"] == "default") & (rows["event_month"] > first)).sum())
+    return (actual + prior_events) / (expected + prior_events)
 
 
 def _kernel(months: int, bandwidth: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from models.hazard import Hazard
+from models.recovery import lump
 from models.valuation import value_loans
 
 # Published doubles are rounded here: the last bits of a sum depend on how rows fall into batches.
@@ -26,7 +27,8 @@ _VALUED = (
 
 @dataclass(frozen=True)
 class Terms:
-    """What all listings of a market have in common. horizon_months: of the score, None for the whole term."""
+    """What all listings of a market have in common. horizon_months: of the score, None for the whole term. recovery_rate and
+    recovery_lag_months hold where the hazard knows of no recoveries."""
 
     horizon_months: int | None
     recovery_rate: float
@@ -95,18 +97,20 @@ def value_batch(batch: pd.DataFrame, hazard: Hazard, terms: Terms) -> pd.DataFra
     """One batch of listings with their values."""
     rate, term = batch["interest_rate"].to_numpy(float), batch["term_months"].to_numpy(int)
     new = np.zeros(len(batch), dtype=int)
+    group = batch["risk_group"].to_numpy(int)
+    stated = lump(terms.recovery_rate, terms.recovery_lag_months)
+    recoveries = stated if hazard.recoveries is None else hazard.recoveries
     value = value_loans(
         rate,
         term,
-        hazard.default_curve(batch["prob_default"].to_numpy(float), terms.horizon_months, new, term),
-        hazard.baseline(new, term)[1],
-        recovery_rate=terms.recovery_rate,
-        recovery_lag_months=terms.recovery_lag_months,
+        hazard.default_curve(batch["prob_default"].to_numpy(float), terms.horizon_months, new, term, group),
+        hazard.baseline(new, term, group)[1],
+        recoveries=recoveries,
         platform_fee_rate=terms.platform_fee_rate,
     )
     found = batch.assign(
         prob_default_lifetime=value.prob_default_lifetime,
-        loss_given_default=1 - terms.recovery_rate,
+        loss_given_default=round(1 - recoveries.sum(), DECIMALS),
         expected_loss=value.expected_loss,
         expected_net_return=value.expected_net_return,
         duration_years=value.duration_years,

@@ -54,19 +54,18 @@ def expected_cash_flows(
     default: np.ndarray,
     prepayment: np.ndarray,
     *,
-    recovery_rate: float,
-    recovery_lag_months: int,
+    recoveries: np.ndarray,
     platform_fee_rate: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Expected payments to investors, probability of default and principal in default, month by month.
 
     default and prepayment are monthly conditional probabilities from origination on, of shape (loans, longest term +
-    DEFAULT_LAG_MONTHS), as Hazard gives them. Returns cash of shape (loans, those months + recovery_lag_months), and
-    default probability and expected principal in default of the shape of default; column 0 is month 1.
+    DEFAULT_LAG_MONTHS), as Hazard gives them. recoveries: element k is what comes back k months after the month of a default,
+    as a fraction of what is owed. Returns cash of shape (loans, those months + the last k), and default probability and
+    expected principal in default of the shape of default; column 0 is month 1.
 
     A loan that defaults in month j missed its first instalment DEFAULT_LAG_MONTHS earlier and owes the balance of
-    then, of which recovery_rate comes back recovery_lag_months after the default. A prepaid loan pays its balance
-    and the month's interest. The platform takes its fee of every payment to the investor.
+    then, of which recoveries come back. A prepaid loan pays its balance and the month's interest. The platform takes its fee of every payment to the investor.
     """
     interest_rate = np.asarray(interest_rate, dtype=float)
     term = np.asarray(term_months, dtype=int)
@@ -88,9 +87,11 @@ def expected_cash_flows(
 
     paid_installments = np.maximum(month - 1 - DEFAULT_LAG_MONTHS, 0)
     in_default = defaulting * balance[:, paid_installments]
-    cash = np.zeros((loans, months + recovery_lag_months))
+    cash = np.zeros((loans, months + len(recoveries) - 1))
     cash[:, :months] = scheduled + prepaid
-    cash[:, recovery_lag_months:] += recovery_rate * in_default
+    for later, share in enumerate(recoveries):
+        if share > 0:
+            cash[:, later : later + months] += share * in_default
     return cash * (1 - platform_fee_rate), defaulting, in_default
 
 
@@ -130,19 +131,18 @@ def value_loans(
     default: np.ndarray,
     prepayment: np.ndarray,
     *,
-    recovery_rate: float,
-    recovery_lag_months: int,
+    recoveries: np.ndarray,
     platform_fee_rate: float,
 ) -> Valuation:
     """Value of newly originated loans; arguments as for expected_cash_flows."""
     cash, defaulting, in_default = expected_cash_flows(
         interest_rate, term_months, default, prepayment,
-        recovery_rate=recovery_rate, recovery_lag_months=recovery_lag_months, platform_fee_rate=platform_fee_rate,
+        recoveries=recoveries, platform_fee_rate=platform_fee_rate,
     )
     net_return, duration = internal_rate_of_return(cash)
     return Valuation(
         prob_default_lifetime=np.clip(defaulting.sum(axis=1), 0, 1),
-        expected_loss=(1 - recovery_rate) * in_default.sum(axis=1),
+        expected_loss=(1 - np.sum(recoveries)) * in_default.sum(axis=1),
         expected_net_return=net_return,
         duration_years=duration,
     )

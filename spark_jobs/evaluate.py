@@ -25,10 +25,10 @@ from conf.source import CrossValidation, OutOfTime, Source, load_source
 from features.training_set import build_training_set, month_end, months_between, with_region
 from models.attainable import beside_truth
 from models.auc_loss import compare_losses, probabilities_by_seed
-from models.credit_model import Origin, TooFewDefaults, fit_credit_model
+from models.credit_model import CreditModel, Origin, TooFewDefaults, TrainingReport, fit_credit_model
 from models.ensemble import INPUTS
 from models.fairness import ATTRIBUTES, GENDER_AND_AGE, build_attributes, fairness_table
-from models.hazard import Curves, Hazard
+from models.hazard import NO_LIFETIME
 from models.metrics import auc, auc_difference, auc_interval, label_weight, score_metrics
 from models.peers import PEERS, known_features
 from models.sub_models import KEYS, LOG_ODDS, SUB_MODELS
@@ -39,8 +39,6 @@ from spark_jobs.leak_gate import leak_measures, require_no_leak, sides_apart
 from spark_jobs.manifest import Night, code_version, current_night
 from spark_jobs.silver import read_silver
 
-# An evaluation values no loan.
-_NO_LIFETIME = Hazard(Curves(np.zeros(1), np.zeros(1)), {})
 MAX_ROWS = 500_000
 """Peers learn on one machine: more rows of a data set are an error."""
 WITHOUT = "without_gender_and_age"
@@ -189,7 +187,7 @@ def predictions(
 
     split.test has region beside the columns of TRAINING_SET. Raises TooManyRows.
     """
-    model, report = fit_credit_model(split.training, split.training.limit(0), settings.training, of, _NO_LIFETIME)
+    model, report = fit_credit_model(split.training, split.training.limit(0), settings.training, of, NO_LIFETIME)
     names = list(model.features)
     scored = _sorted(
         model.score(split.test, settings.scores).select(
@@ -214,7 +212,7 @@ def predictions(
     if full:
         columns |= probabilities_by_seed(report.stacked, scored[list(INPUTS)].to_numpy(), settings.training)
         blind = settings.training.model_copy(update={"left_out_features": [*settings.training.left_out_features, *GENDER_AND_AGE]})
-        without, _ = fit_credit_model(split.training, split.training.limit(0), blind, of, _NO_LIFETIME)
+        without, _ = fit_credit_model(split.training, split.training.limit(0), blind, of, NO_LIFETIME)
         columns[WITHOUT] = _sorted(without.score(split.test, settings.scores).select(*KEYS, "prob_default"))["prob_default"]
     attributes = build_attributes(scored["age_years"], scored["is_female"], scored["region"])
     tested = scored[[*KEYS, "is_default", "default_on", "risk_group"]].join(attributes)
@@ -231,26 +229,53 @@ def _sorted(rows: DataFrame) -> pd.DataFrame:
     return rows.toPandas().sort_values(list(KEYS), ignore_index=True)
 
 
-def walk_forward(
+@dataclass(frozen=True)
+class Step:
+    """One period of a walk-forward. fitted: the model trained for it and what its training showed; null where there is none,
+    and left_out says why."""
+
+    period: Period
+    split: Split
+    fitted: tuple[CreditModel, TrainingReport] | None
+    left_out: str | None = None
+
+
+def walked(
     silver: Mapping[str, DataFrame], source: Source, settings: Settings, as_of_date: date, of: Origin
-) -> dict[str, object]:
-    """``walk_forward_findings`` of the whole stack, trained anew for each quarter and tested on its rows; without peers."""
+) -> Iterator[Step]:
+    """The whole stack trained anew for each quarter from walk_forward_from to tested_until, in order of time.
+
+    What a step holds may be asked until the next one is.
+    """
     protocol: OutOfTime = source.evaluation
     periods = quarters(protocol.walk_forward_from, protocol.tested_until)
-    tested, left_out = {}, {}
     for period, split in zip(periods, _splits_of(periods, silver, source, settings, as_of_date), strict=True):
         print(f"{settings.source}: walk-forward, {period.quarter}: {split.name}", flush=True)
         if split.test.isEmpty():
-            left_out[period.quarter] = "no rows to test"
+            yield Step(period, split, None, "no rows to test")
             continue
         try:
-            model, _ = fit_credit_model(split.training, split.training.limit(0), settings.training, of, _NO_LIFETIME)
+            fitted = fit_credit_model(split.training, split.training.limit(0), settings.training, of, NO_LIFETIME)
         except TooFewDefaults as problem:
-            left_out[period.quarter] = str(problem)
+            yield Step(period, split, None, str(problem))
             continue
-        columns = ("is_default", "prob_default", *LOG_ODDS, *protocol.single_features)
-        scored = _sorted(model.score(split.test, settings.scores).select(*KEYS, *columns))
-        tested[period] = scored[["is_default"]].assign(**_of_stack(scored, protocol.single_features))
+        yield Step(period, split, fitted)
+
+
+def walk_forward(
+    silver: Mapping[str, DataFrame], source: Source, settings: Settings, as_of_date: date, of: Origin
+) -> dict[str, object]:
+    """``walk_forward_findings`` of the steps of ``walked``; without peers."""
+    single_features = source.evaluation.single_features
+    tested, left_out = {}, {}
+    for step in walked(silver, source, settings, as_of_date, of):
+        if step.fitted is None:
+            left_out[step.period.quarter] = step.left_out
+            continue
+        model, _ = step.fitted
+        columns = ("is_default", "prob_default", *LOG_ODDS, *single_features)
+        scored = _sorted(model.score(step.split.test, settings.scores).select(*KEYS, *columns))
+        tested[step.period] = scored[["is_default"]].assign(**_of_stack(scored, single_features))
     return walk_forward_findings(tested, left_out)
 
 

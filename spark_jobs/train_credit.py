@@ -5,27 +5,29 @@ Whether it becomes champion is the job promote_credit's to decide.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 
+import pandas as pd
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf.settings import Settings, Training
 from conf.source import Source, load_source
-from conf.tables import BORROWER, TRAINING_SET
+from conf.tables import BORROWER, LOAN, REPAYMENT, TRAINING_SET
 from features.training_set import build_training_set, cohort_months, group_share, with_region
 from models.credit_model import CreditModel, Origin, TrainingReport, fit_credit_model
 from models.ensemble import MAX_ROWS
 from models.fairness import build_attributes, fairness_table
-from models.hazard import Hazard, build_exposure, fit_hazard
+from models.hazard import NO_LIFETIME, Hazard, build_exposure, build_outcomes, fit_hazard, fit_level, months_since
 from models.judged import Judged
 from models.model_document import Facts, document
 from models.model_plots import calibration_plot, risk_group_plot, roc_plot
 from models.preparation import hash_share
 from models.promotion import NOBODY, Decision, decide, not_older, promotion_rules
+from models.recovery import build_recoveries, fit_recoveries
 from models.registry import (
     CHALLENGER,
     CHAMPION,
@@ -76,9 +78,11 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
         settings.source, as_of_date.isoformat(), source.horizon_months, code_version(settings.source), versions
     )
     training_rows, calibration_rows, judging_rows = part_rows(rows, cohorts, settings.training)
-    model, report = fit_credit_model(training_rows, calibration_rows, settings.training, origin, _hazard(lake, source, night))
+    model, report = fit_credit_model(training_rows, calibration_rows, settings.training, origin, NO_LIFETIME)
+    silver = read_silver(lake, night.silver_versions)
+    model = replace(model, hazard=fit_lifetime(silver, source, settings, as_of_date, report.placed))
 
-    judging = with_region(judging_rows, read_silver(lake, night.silver_versions)[BORROWER.name]).persist()
+    judging = with_region(judging_rows, silver[BORROWER.name]).persist()
     judged = judge(model, judging, settings)
     champion = find_version(settings, CHAMPION)
     champion_judged = judge_champion(spark, settings, champion, judging) if champion else None
@@ -155,11 +159,40 @@ def _training_set(lake: Lake, source: Source, night: Night, cohorts: Cohorts) ->
     return rows
 
 
-def _hazard(lake: Lake, source: Source, night: Night) -> Hazard:
-    silver = read_silver(lake, night.silver_versions)
+def fit_lifetime(
+    silver: Mapping[str, DataFrame], source: Source, settings: Settings, as_of_date: date, placed: pd.DataFrame
+) -> Hazard:
+    """Hazard by term and risk group, its recent level and recoveries, from the loans' histories as known by the as-of date.
+
+    placed: see TrainingReport; a loan's group is that of its first row. Says so where no recoveries are known, so that the
+    settings' stand. Raises NoHistory.
+    """
+    loan, repayment = silver[LOAN.name], silver[REPAYMENT.name]
+    first = placed.sort_values("as_of_date").drop_duplicates("loan_id")
+    columns = {"loan_id": "string", "risk_group": "int", "prob_default": "double", "months_on_book": "int"}
+    ddl = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+    scored = F.broadcast(loan.sparkSession.createDataFrame(first[list(columns)], ddl))
     # A few thousand counts, whatever the number of loans.
-    exposure = build_exposure(silver["loan"], silver["repayment"], night.as_of_date, source.default_days)
-    return fit_hazard(exposure.toPandas())
+    exposure = build_exposure(loan, repayment, as_of_date, source.default_days, scored)
+    hazard = fit_hazard(exposure.toPandas())
+    # At most models.ensemble.MAX_ROWS, as many as are placed.
+    histories = build_outcomes(loan, repayment, as_of_date, source.default_days).join(
+        scored.where("months_on_book = 0"), on="loan_id", how="inner"
+    )
+    age = F.floor(months_since(F.col("originated_on"), F.lit(as_of_date))).cast("int")
+    histories = histories.withColumn("age_months", age).toPandas().sort_values("loan_id")
+    hazard = replace(hazard, level=fit_level(histories, hazard, label_horizon(source)))
+    rules = settings.allocation
+    recoveries = fit_recoveries(
+        build_recoveries(loan, repayment, as_of_date, source.default_days).toPandas(),
+        recovery_rate=rules.recovery_rate, recovery_lag_months=rules.recovery_lag_months,
+    )
+    if recoveries is None:
+        print(
+            f"{source.name} tells of no recovery after a default by {as_of_date}: loans are valued with allocation.recovery_rate "
+            f"{rules.recovery_rate}, after allocation.recovery_lag_months {rules.recovery_lag_months}"
+        )
+    return replace(hazard, recoveries=recoveries)
 
 
 def judge(model: CreditModel, rows: DataFrame, settings: Settings) -> Judged:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -21,6 +22,7 @@ from models.hazard import (
     build_outcomes,
     cumulative_incidence,
     fit_hazard,
+    fit_level,
 )
 
 AS_OF = date(2020, 7, 15)
@@ -130,6 +132,64 @@ def test_thin_term_is_drawn_to_the_pooled_curve_and_thick_one_keeps_its_own():
     np.testing.assert_allclose(hazard.pooled.default[50:], 0.01, rtol=1e-3)
 
 
+def test_a_risk_group_has_a_shape_of_its_own_and_a_thin_one_that_of_all():
+    def counts(group, at_risk, defaults, prepaid=0):
+        return pd.DataFrame({
+            "term_months": 12, "risk_group": group, "months_on_book": range(1, 13), "at_risk": at_risk, "defaults": defaults, "prepaid": prepaid,
+        })
+
+    # Groups 1 and 2 default as often, early and late; group 3 is two loans; of some loans no group is known.
+    early, late = [3000] * 6 + [1000] * 6, [1000] * 6 + [3000] * 6
+    known = pd.concat([counts(1, 100_000, early), counts(2, 100_000, late), counts(3, 2, 0)])
+    hazard = fit_hazard(pd.concat([known, counts(None, 100_000, 2000)]), bandwidth_months=0)
+    default, _ = hazard.baseline([0, 0, 0, 0], [12] * 4, np.array([1, 2, 3, 9]))
+    np.testing.assert_allclose(default[0, :12], np.array(early) / 100_000, rtol=2e-2)
+    np.testing.assert_allclose(default[1, :12], np.array(late) / 100_000, rtol=2e-2)
+    np.testing.assert_allclose(default[2, :12], 0.02, rtol=0.05)
+    # A group that nobody has seen has the curve of its term.
+    np.testing.assert_array_equal(default[3], hazard.baseline([0], [12])[0][0])
+    # Scores still are what the curves add up to.
+    curve = hazard.default_curve([0.3, 0.3], None, [0, 0], [12, 12], np.array([1, 2]))
+    _, prepayment = hazard.baseline([0, 0], [12, 12], np.array([1, 2]))
+    np.testing.assert_allclose(cumulative_incidence(curve, prepayment)[:, -1], 0.3, rtol=1e-9)
+    assert curve[0, :6].sum() > 2 * curve[1, :6].sum()
+    back = Hazard.from_json(hazard.to_json())
+    assert back.to_json() == hazard.to_json() and list(back.groups) == [1, 2, 3] and back.recoveries is None
+
+
+def test_level_is_recent_defaults_over_expected_ones():
+    # A flat 2% a month over 13 months and three: 1 - 0.98^15 by the end, so that each month's curve is 2% again.
+    hazard = flat(0.02)
+    score = 1 - 0.98**15
+    histories = pd.DataFrame({
+        "prob_default": score, "risk_group": 1, "term_months": 12, "entered_months": 0, "age_months": 30,
+        "watched_months": [15, 15], "event": None, "event_month": np.nan,
+    })
+    # The last twelve months are those from month 19 on: the loans were over.
+    assert fit_level(histories, hazard, None) == 1
+    young = histories.assign(age_months=14, watched_months=[14, 5], event=[None, "default"], event_month=[np.nan, 5.0])
+    # Months 3 to 14 of the one, 3 to 5 of the other: 15 × 0.02 expected, one default.
+    assert fit_level(young, hazard, None) == pytest.approx((1 + 10) / (0.3 + 10))
+    assert fit_level(young.assign(entered_months=[14, 4]), hazard, None, prior_events=1e-12) == pytest.approx(1 / 0.02)
+    # A default before the window is no recent one.
+    assert fit_level(young.assign(event_month=[np.nan, 2.0], watched_months=[14, 2]), hazard, None) == pytest.approx(10 / (0.24 + 10))
+    assert fit_level(young.iloc[:0], hazard, None) == 1
+
+
+def test_level_multiplies_the_hazard_of_a_score():
+    curve = replace(flat(0.02), level=0.5).default_curve([0.12, 0.0, 1.0], 12, [0] * 3, [36] * 3)
+    np.testing.assert_allclose(curve[0], 1 - 0.88 ** (0.5 / 12), rtol=1e-12)
+    assert np.all(curve[1] == 0) and curve[2, 0] == 1
+
+
+def test_exposure_by_risk_group_of_the_loans_whose_group_is_known(spark, silver):
+    grouped = spark.createDataFrame([("current", 2), ("default", 5)], "loan_id string, risk_group int")
+    counts = build_exposure(*silver, AS_OF, 90, grouped).toPandas()
+    of_group = counts.groupby("risk_group", dropna=False)[["at_risk", "defaults"]].sum()
+    assert of_group.loc[2].tolist() == [6, 0] and of_group.loc[5].tolist() == [4, 1]
+    assert of_group["at_risk"].sum() == build_exposure(*silver, AS_OF, 90).toPandas()["at_risk"].sum()
+
+
 def test_fit_refuses_what_it_cannot_learn_from():
     counts = pd.DataFrame({"term_months": [36], "months_on_book": [1], "at_risk": [5], "defaults": [0], "prepaid": [0]})
     with pytest.raises(NoHistory, match="5 watched loan months"):
@@ -139,10 +199,12 @@ def test_fit_refuses_what_it_cannot_learn_from():
 
 
 def test_json_gives_the_same_hazard_back():
-    hazard = Hazard(Curves(np.array([0.1, 1 / 3]), np.array([0.2, 0.0])), {24: Curves(np.array([1e-7]), np.array([0.5]))})
+    hazard = Hazard(Curves(np.array([0.1, 1 / 3]), np.array([0.2, 0.0])), {24: Curves(np.array([1e-7]), np.array([0.5]))}, recoveries=np.array([0.0, 1 / 7]), level=0.9)
     back = Hazard.from_json(hazard.to_json())
     assert back.to_json() == hazard.to_json()
     np.testing.assert_array_equal(back.pooled.default, hazard.pooled.default)
+    np.testing.assert_array_equal(back.recoveries, hazard.recoveries)
+    assert back.level == 0.9
     assert list(back.terms) == [24]
 
 

@@ -9,6 +9,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from models.hazard import Curves, Hazard
+from models.recovery import lump
 from models.valuation import (
     expected_cash_flows,
     internal_rate_of_return,
@@ -17,7 +18,7 @@ from models.valuation import (
     value_loans,
 )
 
-NO_COSTS = {"recovery_rate": 0.0, "recovery_lag_months": 1, "platform_fee_rate": 0.0}
+NO_COSTS = {"recoveries": lump(0.0, 1), "platform_fee_rate": 0.0}
 
 
 def never(term: int, loans: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -54,14 +55,14 @@ def test_default_by_hand():
     default, prepayment = never(4)
     default[0, 4] = 0.2
     cash, defaulting, in_default = expected_cash_flows(
-        [0.0], [4], default, prepayment, recovery_rate=0.5, recovery_lag_months=2, platform_fee_rate=0.1
+        [0.0], [4], default, prepayment, recoveries=lump(0.5, 2), platform_fee_rate=0.1
     )
     assert defaulting[0].tolist() == [0, 0, 0, 0, 0.2, 0, 0]
     np.testing.assert_allclose(in_default[0], [0, 0, 0, 0, 0.2 * 0.75, 0, 0])
     # 0.25 from all, then from 80%; half of the 0.15 in default comes back in month 7; 10% of each payment is the fee.
     np.testing.assert_allclose(cash[0], np.array([0.25, 0.2, 0.2, 0.2, 0, 0, 0.075, 0, 0]) * 0.9)
     value = value_loans(
-        [0.0], [4], default, prepayment, recovery_rate=0.5, recovery_lag_months=2, platform_fee_rate=0.1
+        [0.0], [4], default, prepayment, recoveries=lump(0.5, 2), platform_fee_rate=0.1
     )
     assert value.expected_loss[0] == pytest.approx(0.075)
     assert value.prob_default_lifetime[0] == pytest.approx(0.2)
@@ -79,7 +80,7 @@ def test_certain_default_at_once_loses_everything_but_the_recovery():
     default, prepayment = never(12)
     default[0, 0] = 1.0
     value = value_loans(
-        [0.2], [12], default, prepayment, recovery_rate=0.1, recovery_lag_months=12, platform_fee_rate=0.0
+        [0.2], [12], default, prepayment, recoveries=lump(0.1, 12), platform_fee_rate=0.0
     )
     assert value.expected_loss[0] == pytest.approx(0.9)
     # A tenth comes back after 13 months.
@@ -91,7 +92,7 @@ def test_certain_default_at_once_loses_everything_but_the_recovery():
 def test_loans_of_several_terms_in_one_array_are_valued_as_alone():
     hazard = Hazard(Curves(np.full(70, 0.01), np.full(70, 0.02)), {})
     rate, term, prob = np.array([0.1, 0.2, 0.15]), np.array([12, 60, 36]), np.array([0.05, 0.2, 0.0])
-    costs = {"recovery_rate": 0.1, "recovery_lag_months": 12, "platform_fee_rate": 0.01}
+    costs = {"recoveries": lump(0.1, 12), "platform_fee_rate": 0.01}
 
     def value(rows):
         on_book = np.zeros(len(rate[rows]), dtype=int)
@@ -129,7 +130,7 @@ def test_more_default_is_more_loss_and_less_return(rate, term, low, more):
     curve = hazard.default_curve([low, low + more], None, [0, 0], [term, term])
     value = value_loans(
         [rate, rate], [term, term], curve, hazard.baseline([0, 0], [term, term])[1],
-        recovery_rate=0.1, recovery_lag_months=12, platform_fee_rate=0.01,
+        recoveries=lump(0.1, 12), platform_fee_rate=0.01,
     )
     assert value.expected_loss[1] > value.expected_loss[0]
     assert value.expected_net_return[1] < value.expected_net_return[0]

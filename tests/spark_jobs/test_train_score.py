@@ -71,7 +71,7 @@ def trained(spark, market, rows, module_patch):
     module_patch.setattr(train_credit, "build_training_set", lambda *arguments: rows)
     # Drawn rows have no silver to be made again from.
     module_patch.setattr(leak_gate, "audit", lambda *arguments: {})
-    module_patch.setattr(train_credit, "_hazard", lambda lake, source, night: fit_hazard(counts))
+    module_patch.setattr(train_credit, "fit_lifetime", lambda *asked: fit_hazard(counts))
     learnt: list = []
 
     def fit_credit_model(*arguments):
