@@ -6,7 +6,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup jobs-ready run test test-jobs test-dags test-whole-way up job psql rollback clean bench evaluate lint docs preflight
+.PHONY: help setup jobs-ready run test test-jobs test-dags test-whole-way up job psql rollback clean bench evaluate backtest lint docs preflight
 
 # What is in .env holds unless the environment or the command line of make says otherwise.
 define environment
@@ -97,6 +97,12 @@ evaluate: ## scores held against outcomes and peers, on one page; DATASETS= pick
 	@$(MAKE) -s .venv/jobs/.peers
 	@$(environment) exec $(JOBS) -m dags.launch.evaluate $(if $(SOURCE),--source '$(SOURCE)') $(if $(DATASETS),--data-sets $(DATASETS)) \
 		$(if $(SOURCE),,$(if $(DATA),--folder '$(DATA)')) $(if $(AS_OF),--as-of-date '$(AS_OF)') $(if $(FULL),--full)
+
+backtest: ## past listings valued and bought as on their day, against what they paid; SOURCE= DATA= takes your own
+	@$(MAKE) preflight
+	@$(MAKE) setup
+	@$(environment) exec $(JOBS) -m dags.launch.backtest $(if $(SOURCE),--source '$(SOURCE)',$(if $(DATA),--folder '$(DATA)')) \
+		$(if $(AS_OF),--as-of-date '$(AS_OF)')
 
 clean: ## stop what runs and remove all state; the environments stay
 	@$(environment) if [ -x $(JOBS) ]; then exec $(JOBS) -m dags.launch.clean $(if $(SOURCE),--source '$(SOURCE)'); else rm -rf var; fi

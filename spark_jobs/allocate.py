@@ -71,7 +71,7 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
         valued = pool.submit(
             _replace, lake, night, LOAN_VALUATION, build_valuation(listing, hazard, terms_of(settings, source))
         )
-        caps = _caps(lake, night, source, hazard)
+        caps = caps_of(lake, night, source, hazard)
         _replace(lake, night, RISK_GROUP_CAP, spark.createDataFrame(pa.Table.from_pandas(caps, schema=CAP_SCHEMA)))
         valued.result()
 
@@ -147,8 +147,8 @@ CAP_SCHEMA = pa.schema([
 ])
 
 
-def _caps(lake: Lake, night: Night, source: Source, hazard: Hazard) -> pd.DataFrame:
-    """Tonight's caps; static where no market indicator has been ingested, or none has enough history."""
+def caps_of(lake: Lake, night: Night, source: Source, hazard: Hazard) -> pd.DataFrame:
+    """The night's caps; static where no market indicator has been ingested, or none has enough history."""
     rules, as_of_date = lake.settings.allocation, night.as_of_date
     history = pd.DataFrame(columns=["series_id", "observed_on", "known_from", "value"])
     if MARKET_INDICATOR.name in night.silver_versions:

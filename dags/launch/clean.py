@@ -74,7 +74,7 @@ def main() -> int:
             print(f"left as it is: what {name} names")
     if not chosen:
         # Only what is ours: the home may be a folder that holds other things.
-        for path in (*(settings.home / name for name in ("jars", "dist", "bench", "evaluation", "reports")), *settings.home.glob("postgresql-*")):
+        for path in (*(settings.home / name for name in ("jars", "dist", "bench", "evaluation", "backtest", "reports")), *settings.home.glob("postgresql-*")):
             shutil.rmtree(path, ignore_errors=True)
         class_archive(settings).unlink(missing_ok=True)
         _remove_empty(settings.home)

@@ -105,7 +105,7 @@ def test_images_get_every_package():
 def test_make_help_lists_the_targets():
     answer = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     targets = re.findall(r"^  make (\w+) ", answer, re.MULTILINE)
-    assert targets == ["help", "setup", "run", "up", "job", "test", "psql", "rollback", "lint", "docs", "bench", "evaluate", "clean"]
+    assert targets == ["help", "setup", "run", "up", "job", "test", "psql", "rollback", "lint", "docs", "bench", "evaluate", "backtest", "clean"]
 
 
 def test_zip_for_executors_holds_the_packages_and_is_the_same_twice(tmp_path):
