@@ -17,8 +17,8 @@ from conf.spark import JOBS_PYTHON, class_archive
 from dags.launch.market import owner
 
 STOP_SECONDS = 60
-# Those of make evaluate and make bench too: one that was killed may have left its database running.
-MARKETS = ("*", "evaluation/*", "bench/*/*")
+# Those of make evaluate, make backtest and make bench too: one that was killed may have left its database running.
+MARKETS = ("*", "evaluation/*", "backtest/*", "bench/*/*")
 
 
 def stop_servers(settings: Settings) -> bool:
