@@ -128,15 +128,20 @@ class _Tier:
     solution: TierSolution
 
 
-def allocate(orders: Orders, listings: Listings, rules: Rules, seed: int) -> Allocation:
+def allocate(
+    orders: Orders, listings: Listings, rules: Rules, seed: int, balance: np.ndarray | None = None
+) -> Allocation:
     """Holdings for every order, whole notes each, and what became of the order in words. seed: of the scenarios.
+
+    balance: values of the listings, shape (conditions, listings), of which each tier's mean is 0 before its notes are
+    made whole; None for no condition. A portfolio is so held to the mix of another: a characteristic less its mean there.
 
     Raises ValueError for an order or listing id that stands twice, a null or infinite number, a probability that is none
     or does not go with its expected loss, a risk group without a cap or a currency without a note, and more notes in a
     tier than MAX_TIER_NOTES; SolverFailed when HiGHS finds no optimum in time.
     """
     _refuse_bad_input(orders, listings, rules)
-    results = _Results(orders, listings, rules, seed)
+    results = _Results(orders, listings, rules, seed, balance)
     for currency in np.unique(orders.currency):
         mine = np.flatnonzero(orders.currency == currency)
         offered = np.flatnonzero(listings.currency == currency)
@@ -180,9 +185,11 @@ def _rank(ids: np.ndarray) -> np.ndarray:
 class _Results:
     """Per-order results and holdings while they are collected."""
 
-    def __init__(self, orders: Orders, listings: Listings, rules: Rules, seed: int) -> None:
+    def __init__(
+        self, orders: Orders, listings: Listings, rules: Rules, seed: int, balance: np.ndarray | None
+    ) -> None:
         count = len(orders.order_id)
-        self.orders, self.listings, self.rules, self.seed = orders, listings, rules, seed
+        self.orders, self.listings, self.rules, self.seed, self.balance = orders, listings, rules, seed, balance
         self.holdings: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self.allocated = np.zeros(count, dtype=np.int64)
         self.net_return = np.full(count, np.nan)
@@ -255,6 +262,7 @@ def _allocate_currency(currency: str, orders: np.ndarray, offered: np.ndarray, r
         expected_net_return=listings.expected_net_return[offered].astype(float),
         group=exposures.party,
         risk_group=exposures.risk_group,
+        balance=None if results.balance is None else results.balance[:, offered],
     )
     limits = _order_limits(amount, note, results.orders.target_return[orders], rules, int(notes.sum()))
     large_enough = (limits.notes > 0) & (limits.group_cap > 0)
@@ -374,6 +382,7 @@ def _problem(
         risk_caps=limits.risk_caps[orders].sum(axis=0).astype(float),
         target_return=target,
         solver_seconds=rules.solver_seconds,
+        balance=stock.balance,
     )
 
 

@@ -87,7 +87,8 @@ class TierProblem:
 
     available: notes of each listing that this tier may take; group: code of the identity group, risk_group: 1 to the
     number of caps; notes: to invest, by so many orders; group_cap and risk_caps: notes per identity group and per risk
-    group; target_return: mean over the notes taken.
+    group; target_return: mean over the notes taken. balance: shape (conditions, listings), values of which the sum over
+    the notes taken must be 0 (a characteristic less the mean that it must have); None for no condition.
     """
 
     available: np.ndarray
@@ -100,6 +101,7 @@ class TierProblem:
     risk_caps: np.ndarray
     target_return: float
     solver_seconds: float
+    balance: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -137,8 +139,8 @@ class _Program:
     """One HiGHS model of a tier, solved for volume, return and tail loss in turn.
 
     Columns: slices of listings that are alone in their identity group; other listings whole; slices of groups of
-    several. Rows: volume, return, one per risk group, one per group of several listings (the listings' sum within the
-    slices'), then cuts. HiGHS holds the tail loss as its column 0 and, after it, the active columns.
+    several. Rows: volume, return, one per risk group, one per condition of balance, one per group of several listings (the
+    listings' sum within the slices'), then cuts. HiGHS holds the tail loss as its column 0 and, after it, the active columns.
     """
 
     def __init__(self, problem: TierProblem) -> None:
@@ -160,7 +162,9 @@ class _Program:
         self.members = np.split(whole[by_group], ends)
         self.columns_of_group = np.split(len(sliced) + by_group, ends)
 
-        first_group_row = 2 + len(problem.risk_caps)
+        balance = np.zeros((0, len(problem.available))) if problem.balance is None else problem.balance
+        first_balance_row = 2 + len(problem.risk_caps)
+        first_group_row = first_balance_row + len(balance)
         row_of_group = np.zeros(len(codes), dtype=int)
         row_of_group[several] = first_group_row + np.arange(len(several))
         listings, of_groups = np.arange(len(self.listing)), np.arange(len(self.listing), self.columns)
@@ -169,6 +173,10 @@ class _Program:
             (np.zeros(len(listings), dtype=int), listings, ones),
             (np.ones(len(listings), dtype=int), listings, problem.expected_net_return[self.listing]),
             (1 + problem.risk_group[self.listing], listings, ones),
+            (
+                np.repeat(np.arange(first_balance_row, first_group_row), len(listings)), np.tile(listings, len(balance)),
+                balance[:, self.listing].ravel(),
+            ),
             (row_of_group[group[~alone]], listings[len(sliced) :], np.ones(len(whole))),
             (first_group_row + self.group_of_slice, of_groups, -np.ones(len(of_groups))),
             strict=True,
@@ -184,8 +192,11 @@ class _Program:
             self.solver.setOptionValue(option, given)
         infinite = highspy.kHighsInf
         self.solver.addVar(-infinite, infinite)
-        for most in (problem.notes, infinite, *problem.risk_caps, *np.zeros(len(several))):
-            self.solver.addRow(-infinite, most, 0, np.zeros(0, dtype=np.int32), np.zeros(0))
+        bounds = np.full((rows, 2), [-infinite, 0.0])
+        bounds[:first_balance_row, 1] = problem.notes, infinite, *problem.risk_caps
+        bounds[first_balance_row:first_group_row, 0] = 0.0
+        for least, most in bounds:
+            self.solver.addRow(least, most, 0, np.zeros(0, dtype=np.int32), np.zeros(0))
 
     def _slices(self, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Slices of holdings up to upper: whose (position), width in notes and mean slope of the squared weight."""

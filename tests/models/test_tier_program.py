@@ -90,3 +90,23 @@ def test_bounds_that_do_not_close_are_said(monkeypatch):
     tier, tail = market(60, 200, 1)
     with pytest.raises(SolverFailed, match="1 cuts leave the value between"):
         solve_tier(tier, tail)
+
+
+def test_balance_holds_a_mean():
+    # Alone the least loss is all of the first; a mean characteristic of 0 asks for two of it to one of the second.
+    losses = np.tile([[0.01], [0.05], [0.06]], 100)
+    free = problem([100, 100, 100], [0.05] * 3, [0, 1, 2], [1, 1, 1])
+    assert solve_tier(free, Tail(losses, np.zeros(3))).notes == pytest.approx([100, 0, 0])
+    balanced = problem([100, 100, 100], [0.05] * 3, [0, 1, 2], [1, 1, 1], balance=np.array([[-0.01, 0.02, 0.02]]))
+    found = solve_tier(balanced, Tail(losses, np.zeros(3)))
+    assert found.notes == pytest.approx([200 / 3, 100 / 3, 0], abs=1e-4)
+    assert found.value == pytest.approx(200 / 3 * 0.01 + 100 / 3 * 0.05, rel=1e-4)
+
+
+def test_balance_that_listings_cannot_hold_places_what_it_can():
+    # Ten notes of the second balance ten of the first.
+    found = solve_tier(
+        problem([100, 10], [0.05] * 2, [0, 1], [1, 1], balance=np.array([[-1.0, 1.0]])),
+        Tail(np.tile([[0.01], [0.05]], 100), np.zeros(2)),
+    )
+    assert found.notes == pytest.approx([10, 10], abs=1e-4)
