@@ -18,7 +18,8 @@ INK, ACCENT, PALE = "#1f2933", "#0b6e99", "#9fb3c1"
 WATCH, ALARM = "#b7791f", "#b42318"
 
 
-def _figure(title: str, x: str, y: str) -> tuple[Figure, object]:
+def titled_figure(title: str, x: str, y: str) -> tuple[Figure, object]:
+    """A figure as all pages show theirs, and its axes."""
     # A Figure by itself needs no display and leaves no global state behind.
     figure = Figure(figsize=(6, 4.5), layout="constrained")
     axes = figure.add_subplot()
@@ -32,7 +33,7 @@ def _figure(title: str, x: str, y: str) -> tuple[Figure, object]:
 
 def roc_plot(scores: dict[str, np.ndarray], is_default: np.ndarray, watched: np.ndarray, title: str) -> Figure:
     """ROC curves of the ensemble (the last of scores) and of what it is held against."""
-    figure, axes = _figure(title, "non-defaults above the threshold", "defaults above the threshold")
+    figure, axes = titled_figure(title, "non-defaults above the threshold", "defaults above the threshold")
     *others, ensemble = scores
     for name in [*others, ensemble]:
         false_rate, true_rate = roc_curve(scores[name], is_default, watched)
@@ -51,7 +52,7 @@ def calibration_plot(
 ) -> Figure:
     """Default rate, or what else is_default holds, against mean probability in ten bins."""
     predicted, observed, _ = calibration_table(prob, is_default, watched).T
-    figure, axes = _figure(title, "mean probability of default", what)
+    figure, axes = titled_figure(title, "mean probability of default", what)
     top = 1.05 * max(predicted.max(), observed.max(), 1e-3)
     axes.plot([0, top], [0, top], color=PALE, linewidth=0.8, linestyle="--")
     axes.plot(predicted, observed, marker="o", markersize=4, color=ACCENT)
@@ -60,7 +61,7 @@ def calibration_plot(
 
 def risk_group_plot(groups: pd.DataFrame) -> Figure:
     """Default rate and share of rows per risk group, on the training cohorts; columns risk_group, rows, defaults."""
-    figure, axes = _figure("Training cohorts: risk groups", "risk group (1 is the safest)", "default rate")
+    figure, axes = titled_figure("Training cohorts: risk groups", "risk group (1 is the safest)", "default rate")
     rate = groups["defaults"] / groups["rows"]
     bars = axes.bar(groups["risk_group"], rate, color=ACCENT, width=0.65)
     shares = [f"{share:.0%} of rows" for share in groups["rows"] / groups["rows"].sum()]
@@ -72,7 +73,7 @@ def risk_group_plot(groups: pd.DataFrame) -> Figure:
 
 def history_plot(days: Sequence[date], values: Sequence[float], title: str, y: str, limits: Mapping[str, float] | None = None) -> Figure:
     """A number night by night, with limits, lowest first, as lines of their own that carry their names."""
-    figure, axes = _figure(title, "", y)
+    figure, axes = titled_figure(title, "", y)
     axes.plot(days, values, marker="o", markersize=3.5, color=ACCENT, linewidth=1.4)
     for (name, limit), color in zip((limits or {}).items(), (WATCH, ALARM), strict=False):
         axes.axhline(limit, color=color, linewidth=1.0, linestyle="--")
@@ -94,7 +95,7 @@ def history_plot(days: Sequence[date], values: Sequence[float], title: str, y: s
 
 def shares_plot(then: np.ndarray, now: np.ndarray, edges: Sequence[float], title: str) -> Figure:
     """Shares of rows per bin of a score, in training and now; edges are the bins' upper ends."""
-    figure, axes = _figure(title, "prob_default up to", "share of rows")
+    figure, axes = titled_figure(title, "prob_default up to", "share of rows")
     place = np.arange(len(then))
     axes.bar(place - 0.2, then, width=0.4, color=PALE, label="training")
     axes.bar(place + 0.2, now, width=0.4, color=ACCENT, label="this night")
@@ -108,7 +109,7 @@ def shares_plot(then: np.ndarray, now: np.ndarray, edges: Sequence[float], title
 
 def vintage_plot(curves: Mapping[date, np.ndarray], title: str) -> Figure:
     """Cumulative incidence of default by months on book, a line per quarter of origination, newer ones darker."""
-    figure, axes = _figure(title, "months on book", "share of loans that have defaulted")
+    figure, axes = titled_figure(title, "months on book", "share of loans that have defaulted")
     figure.set_size_inches(11, 4.5)
     for (quarter, incidence), shade in zip(curves.items(), np.linspace(0.95, 0.05, len(curves)), strict=True):
         axes.plot(
