@@ -290,7 +290,7 @@ class _Program:
     def _begin(self, cost: np.ndarray) -> None:
         """Hand over the first columns, and the vertex that taking the cheapest listings whole leads to.
 
-        That vertex is feasible but for the volume, and next to the optimum: the primal simplex method needs a few pivots
+        That vertex is feasible but for volume and balance, and next to the optimum: the primal simplex method needs a few pivots
         where, from nothing, thousands of bounds would have to be flipped.
         """
         problem, listings = self.problem, np.arange(len(self.listing))
@@ -338,13 +338,15 @@ def most_volume(problem: TierProblem) -> float:
     if len(offered) == 0 or problem.notes <= 0:
         return 0.0
     risk_groups = len(problem.risk_caps)
-    pair, which = np.unique(
-        problem.group[offered] * risk_groups + problem.risk_group[offered] - 1, return_inverse=True
-    )
+    balance = np.zeros((0, len(problem.available))) if problem.balance is None else problem.balance
+    # Conditions of balance are of single listings, which then do not count together.
+    key = offered if len(balance) else problem.group[offered] * risk_groups + problem.risk_group[offered] - 1
+    _, first, which = np.unique(key, return_index=True, return_inverse=True)
     room = np.minimum(np.bincount(which, upper[offered]), problem.group_cap)
-    party, risk_group = np.divmod(pair, risk_groups)
-    _, party, spread = np.unique(party, return_inverse=True, return_counts=True)
-    several = spread[party] > 1
+    first = offered[first]
+    _, party, spread = np.unique(problem.group[first], return_inverse=True, return_counts=True)
+    risk_group = problem.risk_group[first] - 1
+    several = np.ones(len(first), dtype=bool) if len(balance) else spread[party] > 1
     alone = np.bincount(risk_group[~several], room[~several], risk_groups)
     _, party = np.unique(party[several], return_inverse=True)
     room = np.concatenate([alone, room[several]])
@@ -355,7 +357,11 @@ def most_volume(problem: TierProblem) -> float:
     within = csc_matrix(
         (np.ones(len(row)), (row, np.concatenate([column, column, column[risk_groups:]]))), shape=(len(caps), len(room))
     )
-    found = linprog(-np.ones(len(room)), within, caps, bounds=np.column_stack([np.zeros(len(room)), room]))
+    balanced = np.hstack([np.zeros((len(balance), risk_groups)), balance[:, first[several]]])
+    found = linprog(
+        -np.ones(len(room)), within, caps, balanced, np.zeros(len(balance)),
+        bounds=np.column_stack([np.zeros(len(room)), room]),
+    )
     if found.status != 0:
         raise SolverFailed(f"most volume of {len(room)} parties and risk groups: {found.message}")
     return -float(found.fun)
