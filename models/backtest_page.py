@@ -84,7 +84,7 @@ table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;marg
 caption{text-align:left;font-weight:600;padding:.4rem 0}
 td,th{padding:.3rem .5rem;border-bottom:1px solid #e4e9ed}td.n,th.n{text-align:right}tr.own{background:#eef5f8;font-weight:600}
 .plots{display:flex;flex-wrap:wrap;gap:1rem}.plots svg{width:520px;height:auto}p.small{color:#52606d;font-size:.9rem}
-.wide{overflow-x:auto}.wide td:first-child{min-width:11rem}
+.wide{overflow-x:auto}.wide table{font-size:13px}.wide td:first-child{min-width:10rem}.wide td.n{white-space:nowrap}.wide td,.wide th{padding:.25rem .35rem}
 </style></head><body>
 <h1>Backtest of the allocation on real loans</h1>
 <p class="small">Made {{ made_at }} with code {{ code_version }}. Rates are fractions of what was invested; intervals are 95%.</p>

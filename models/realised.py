@@ -14,7 +14,8 @@ from models.scenarios import tail_shares
 from models.valuation import internal_rate_of_return
 
 DRAWS, SEED = 1_000, 20261127
-# Months of one block: the market of a season stays together.
+# Months of one block, so that the market of a season stays together; of few months at most a quarter of them, as blocks
+# nearly as long as the history are all alike.
 BLOCK_MONTHS = 3
 PORTFOLIO_NOTES = (5, 20, 100, 500)
 
@@ -85,9 +86,10 @@ def block_counts(months: int, draws: int = DRAWS, seed: int = SEED) -> np.ndarra
     """How often each month is drawn, shape (draws, months): a circular block bootstrap (Politis and Romano 1992), each
     draw cut to as many months as there are."""
     random = np.random.default_rng(seed)
-    blocks = -(-months // BLOCK_MONTHS)
+    length = max(1, min(BLOCK_MONTHS, months // 4))
+    blocks = -(-months // length)
     starts = random.integers(0, months, (draws, blocks))
-    drawn = ((starts[:, :, None] + np.arange(BLOCK_MONTHS)) % months).reshape(draws, -1)[:, :months]
+    drawn = ((starts[:, :, None] + np.arange(length)) % months).reshape(draws, -1)[:, :months]
     counts = np.zeros((draws, months))
     np.add.at(counts, (np.arange(draws)[:, None], drawn), 1)
     return counts

@@ -65,6 +65,8 @@ def test_blocks_keep_neighbours_together():
     together = np.corrcoef(counts.T)
     assert together[3, 4] > 0.4 and together[3, 9] < 0.1
     assert BLOCK_MONTHS == 3
+    # Three months are drawn one by one: not every draw is all of them.
+    assert (block_counts(3, draws=50) > 1).any()
 
 
 def test_tail_falls_with_notes_to_what_months_have_in_common():
