@@ -6,7 +6,7 @@ every portfolio has been chosen. All strategies get the same money in the same m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -25,6 +25,7 @@ from models.backtest_strategies import (
     characteristics,
     naive_picks,
 )
+from models.backtest_valuation import return_calibration
 from models.realised import (
     PORTFOLIO_NOTES,
     SEED,
@@ -38,8 +39,8 @@ from models.realised import (
     interval,
     reduction,
 )
+from models.realised_cash import stacked_cash
 from models.scenarios import DefaultCorrelation
-from models.valuation import internal_rate_of_return
 
 SHARE = 0.20
 CURVE = (0.05, 0.10, 0.20, 0.30, 0.40, 0.50, 0.60, 0.70, 0.80)
@@ -53,10 +54,6 @@ Holdings = dict[str, np.ndarray]
 RulesOfMonth = Callable[[date], Rules]
 
 
-class YearsMissing(ValueError):
-    """The scored listings do not hold the years that claims are made about."""
-
-
 def prepared(listings: pd.DataFrame, note: float) -> pd.DataFrame:
     """Listings by month and loan_id, with notes (whole ones that each loan has room for) and number of the month."""
     rows = listings.assign(loan_id=listings["loan_id"].astype(str)).sort_values(["month", "loan_id"], ignore_index=True)
@@ -68,11 +65,9 @@ def prepared(listings: pd.DataFrame, note: float) -> pd.DataFrame:
 
 def outcomes_of(rows: pd.DataFrame) -> Outcomes:
     """What became of prepared listings."""
-    cash = np.zeros((len(rows), max(map(len, rows["cash"]), default=0)))
-    for paid, flows in zip(cash, rows["cash"], strict=True):
-        paid[: len(flows)] = flows
     return Outcomes(
-        rows["number"].to_numpy(), rows["principal_lost"].to_numpy(float), rows["is_default"].to_numpy(bool), cash
+        rows["number"].to_numpy(), rows["principal_lost"].to_numpy(float), rows["is_default"].to_numpy(bool),
+        stacked_cash(rows["cash"]),
     )
 
 
@@ -98,19 +93,19 @@ def bought(rows: pd.DataFrame, share: float, rules_of: RulesOfMonth, only: Colle
             if only is None or name in only:
                 picks[name] = allocated_notes(of_month, notes, target, rules, seed, like)
         parts.append({name: picks[name] for name in picks if only is None or name in (*only, EQUAL)})
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if all(name in part for part in parts)}
 
 
 class Market:
-    """Prepared listings with their outcomes, by year and pooled."""
+    """Prepared listings with their outcomes, by year and pooled: over CLAIMED_YEARS where both are there, else over all."""
 
     def __init__(self, rows: pd.DataFrame) -> None:
         self.rows, self.outcomes = rows, outcomes_of(rows)
         self.months = rows.groupby("number")["month"].first().tolist()
         years = np.array([month.year for month in self.months])
         self.periods = {str(year): years == year for year in np.unique(years)}
-        if set(CLAIMED_YEARS) <= set(years.tolist()):
-            self.periods[POOLED] = np.isin(years, CLAIMED_YEARS)
+        self.claimed = list(CLAIMED_YEARS) if set(CLAIMED_YEARS) <= set(years.tolist()) else np.unique(years).tolist()
+        self.periods[POOLED] = np.isin(years, self.claimed)
 
     def cohorts(self, notes: np.ndarray, share: float) -> Cohorts:
         return build_cohorts(self.outcomes, notes, capital_of(self.rows, share))
@@ -178,13 +173,13 @@ def random_reductions(market: Market) -> dict[str, dict[str, Any]]:
     return {period: {"mean": float(np.mean(drawn)), "interval": interval(np.array(drawn))} for period, drawn in found.items()}
 
 
-def claims(matched: Mapping[str, Mapping[str, Any]]) -> dict[str, bool]:
-    """Which of the stated aims are met, from the comparison with equal weight by period."""
+def claims(matched: Mapping[str, Mapping[str, Any]], years: Sequence[int]) -> dict[str, bool]:
+    """Which of the stated aims are met, from the comparison with equal weight by period; years: those pooled."""
     pooled = matched[POOLED]
     return {
         "loss_rate_reduction": pooled["loss_rate_reduction"] >= LEAST_REDUCTION,
         "interval": pooled["ci"][0] > LEAST_END,
-        **{f"net_return_{year}": matched[str(year)]["net_return_difference"] > 0 for year in CLAIMED_YEARS},
+        **{f"net_return_{year}": matched[str(year)]["net_return_difference"] > 0 for year in years},
     }
 
 
@@ -204,27 +199,6 @@ def diversified(market: Market, holdings: Holdings) -> dict[str, Any]:
         }
         for period in market.periods
     }
-
-
-def calibration(market: Market, period: str) -> list[dict[str, float]]:
-    """Expected against realised net return and loss of a period's listings, by decile of the expected return.
-
-    Weighted by notes; the realised return is that of the decile's pooled cash, the expected one the mean of the loans'.
-    """
-    mine = np.flatnonzero(market.within(period))
-    expected = market.rows["expected_net_return"].to_numpy(float)
-    deciles = np.array_split(mine[np.argsort(expected[mine], kind="stable")], 10)
-    found = []
-    for number, loans in enumerate(deciles, start=1):
-        weight = market.rows["notes"].to_numpy(float)[loans]
-        weight /= weight.sum()
-        found.append({
-            "decile": number, "loans": len(loans), "expected_net_return": float(weight @ expected[loans]),
-            "net_return": float(internal_rate_of_return((weight @ market.outcomes.cash[loans])[None])[0][0]),
-            "expected_loss": float(weight @ market.rows["expected_loss"].to_numpy(float)[loans]),
-            "loss_rate": float(weight @ market.outcomes.principal_lost[loans]),
-        })
-    return found
 
 
 def without_caps(rules_of: RulesOfMonth) -> RulesOfMonth:
@@ -249,7 +223,7 @@ def with_equal_correlations(rules_of: RulesOfMonth) -> RulesOfMonth:
 
 
 def cumulative_losses(market: Market, cohorts: Mapping[str, Cohorts]) -> dict[str, Any]:
-    """Principal lost so far by month of investment over CLAIMED_YEARS, as a fraction of all the money invested then."""
+    """Principal lost so far by month of investment over the pooled years, as a fraction of all the money invested then."""
     months = np.flatnonzero(market.periods[POOLED])
     return {
         "months": [str(market.months[month]) for month in months],
@@ -262,12 +236,8 @@ def cumulative_losses(market: Market, cohorts: Mapping[str, Cohorts]) -> dict[st
 def find(rows: pd.DataFrame, following: RulesOfMonth, static: RulesOfMonth) -> dict[str, Any]:
     """What backtest.json tells of these prepared listings; rules by month, with caps that follow market indicators and
     with static ones.
-
-    Raises YearsMissing without both of CLAIMED_YEARS: there is nothing to claim then.
     """
     market = Market(rows)
-    if POOLED not in market.periods:
-        raise YearsMissing(f"listings of {', '.join(market.periods)}: the claims are about {' and '.join(map(str, CLAIMED_YEARS))}")
     holdings = bought(rows, SHARE, following)
     cohorts = {name: market.cohorts(notes, SHARE) for name, notes in holdings.items()}
     of_period = {
@@ -295,13 +265,14 @@ def find(rows: pd.DataFrame, following: RulesOfMonth, static: RulesOfMonth) -> d
             **compared(mosaic, equal, market),
         })
     return {
+        "pooled_years": market.claimed,
         "strategies": of_period[POOLED],
-        "matched": {**to_equal[POOLED], "claims": claims(to_equal), "years": to_equal, "against": against},
+        "matched": {**to_equal[POOLED], "claims": claims(to_equal, market.claimed), "years": to_equal, "against": against},
         "years": {period: found for period, found in of_period.items() if period != POOLED},
         "curve": curve,
         "diversification": diversified(market, holdings),
         "ablation": ablation(market, holdings, static, following),
-        "calibration": {period: calibration(market, period) for period in market.periods},
+        "calibration": return_calibration(rows),
         "cumulative_loss": cumulative_losses(market, cohorts),
     }
 

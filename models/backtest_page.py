@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any
 
-from models.backtest import CLAIMED_YEARS, CVAR_NOTES, LEAST_END, LEAST_REDUCTION, POOLED, RANDOM_PICKS, SHARE
+from models.backtest import CVAR_NOTES, LEAST_END, LEAST_REDUCTION, POOLED, RANDOM_PICKS, SHARE
 from models.backtest_plots import (
     cumulative_loss_plot,
     notes_against_tail_plot,
@@ -26,11 +26,6 @@ AGAINST = {
     "equal weight": None, "weighted by volume": "by_volume", "equal weight, mix left free (the target is its expected return)": "unmatched",
     "best half of each rate and term, against all of it": "best_half_within_rate_and_term",
 }
-CLAIMS = {
-    "loss_rate_reduction": f"loss rate at least {LEAST_REDUCTION:.0%} lower over {' and '.join(map(str, CLAIMED_YEARS))} pooled",
-    "interval": f"its 95% interval wholly beyond {LEAST_END:.0%}",
-    **{f"net_return_{year}": f"a higher net return in {year}" for year in CLAIMED_YEARS},
-}
 KINDS = {
     "following": "caps follow market indicators (in use)", "static": "static caps", "none": "no caps per risk group",
     "equal_correlations": "one factor, equal correlations",
@@ -42,22 +37,28 @@ def page(found: Mapping[str, Any], code_version: str, made_at: datetime) -> str:
     periods = [*found["years"], POOLED]
     of_period = {**found["years"], POOLED: found["strategies"]}
     cumulative = found["cumulative_loss"]
-    claimed = {str(year): found["diversification"][str(year)] for year in CLAIMED_YEARS}
+    years = [str(year) for year in found["pooled_years"]]
+    claims = {
+        "loss_rate_reduction": f"loss rate at least {LEAST_REDUCTION:.0%} lower over {' and '.join(years)} pooled",
+        "interval": f"its 95% interval wholly beyond {LEAST_END:.0%}",
+        **{f"net_return_{year}": f"a higher net return in {year}" for year in years},
+    }
+    words = {name: title for name, title in WORDS.items() if name in found["strategies"]}
     drawn = {
-        year: {name: strategies[name] for name in ("random", "mosaic_matched")} for year, strategies in claimed.items()
+        year: {name: found["diversification"][year][name] for name in ("random", "mosaic_matched")} for year in years
     }
     plots = [
         cumulative_loss_plot([date.fromisoformat(day) for day in cumulative["months"]], cumulative["strategies"], WORDS),
         return_against_tail_plot(found["strategies"], WORDS),
         notes_against_tail_plot(drawn, WORDS),
-        selectivity_plot(found["curve"], [POOLED, *claimed]),
+        selectivity_plot(found["curve"], [POOLED, *years]),
     ]
     against = {words: found["matched"]["against"].get(key, found["matched"]["years"]) for words, key in AGAINST.items()}
     return render(
-        _TEMPLATE, found=found, periods=periods, of_period=of_period, words=WORDS, against=against, claims=CLAIMS, kinds=KINDS,
+        _TEMPLATE, found=found, periods=periods, of_period=of_period, words=words, against=against, claims=claims, kinds=KINDS,
         differs=indicators_differ(found["ablation"]), plots=[svg(plot) for plot in plots], code_version=code_version[:12], share=SHARE,
         cvar_notes=CVAR_NOTES, order_notes=ORDER_NOTES, block_months=BLOCK_MONTHS, draws=DRAWS, random_picks=RANDOM_PICKS,
-        years=CLAIMED_YEARS, made_at=f"{made_at:%Y-%m-%d %H:%M} UTC",
+        years=years, made_at=f"{made_at:%Y-%m-%d %H:%M} UTC",
     )
 
 
@@ -167,10 +168,12 @@ and what scenarios cost in which risk groups can hedge each other.</p>
 {% endfor %}</table>
 
 <h2>Expected against realised</h2>
-<p>Listings of a year by decile of the return that was expected of them: what they were expected to return and lose, and what they did.</p>
-{% for period in periods %}<table><caption>{{ period }}</caption><tr><th class="n">decile</th><th class="n">loans</th><th class="n">expected return</th><th class="n">realised</th><th class="n">expected loss</th><th class="n">realised</th></tr>
-{% for row in found.calibration[period] %}<tr><td class="n">{{ row.decile }}</td><td class="n">{{ row.loans|count }}</td><td class="n">{{ row.expected_net_return|percent }}</td><td class="n">{{ row.net_return|percent }}</td>
-<td class="n">{{ row.expected_loss|percent }}</td><td class="n">{{ row.loss_rate|percent }}</td></tr>
+<p>Listings of a year by tenth of the return that was expected of them: what they were expected to return, lose and default, and what they did.</p>
+{% for rows in found.calibration|groupby("year") %}<table><caption>{{ rows.grouper }}</caption><tr><th>tenth</th><th class="n">listings</th><th class="n">expected return</th><th class="n">realised</th>
+<th class="n">expected loss</th><th class="n">realised</th><th class="n">expected defaults</th><th class="n">realised</th></tr>
+{% for row in rows.list %}<tr{{ ' class="own"'|safe if row.tenth is none }}><td>{{ "all" if row.tenth is none else row.tenth }}</td><td class="n">{{ row.listings|count }}</td>
+<td class="n">{{ row.expected_net_return|percent }}</td><td class="n">{{ row.realised_net_return|percent }}</td><td class="n">{{ row.expected_loss|percent }}</td><td class="n">{{ row.realised_loss|percent }}</td>
+<td class="n">{{ row.expected_default|percent }}</td><td class="n">{{ row.realised_default|percent }}</td></tr>
 {% endfor %}</table>
 {% endfor %}
 

@@ -44,7 +44,7 @@ def naive_picks(listings: pd.DataFrame, notes: int, random: np.random.Generator)
     """What those without an allocation would have bought.
 
     random: whole listings as drawn; equal: the same of every listing, by_volume: of each in proportion to its amount,
-    by_grade: in proportion to 7 for grade A to 1 for G; the others take whole listings, best first, ties by loan_id.
+    by_grade: in proportion to 7 for grade A to 1 for G, left out where a grade is missing; the others take whole listings, best first, ties by loan_id.
     """
     room, ones = listings["notes"].to_numpy(np.int64), np.ones(len(listings))
     of_grade = listings["grade"].map({grade: len(GRADES) - rank for rank, grade in enumerate(GRADES)}).to_numpy(float)
@@ -52,11 +52,12 @@ def naive_picks(listings: pd.DataFrame, notes: int, random: np.random.Generator)
     def best(value: pd.Series) -> np.ndarray:
         return in_order(np.argsort(value.to_numpy(float), kind="stable"), room, notes)
 
+    graded = {} if np.isnan(of_grade).any() else {"by_grade": level_shares(of_grade, room, notes)}
     return {
         "random": in_order(random.permutation(len(room)), room, notes),
         EQUAL: level_shares(ones, room, notes),
         BY_VOLUME: level_shares(room.astype(float), room, notes),
-        "by_grade": level_shares(of_grade, room, notes),
+        **graded,
         "lowest_rate": best(listings["interest_rate"]),
         "lowest_pd": best(listings["prob_default_lifetime"]),
         "highest_return": best(-listings["expected_net_return"]),

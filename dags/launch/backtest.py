@@ -1,7 +1,7 @@
 """``make backtest``: past listings scored, valued and bought as on their day, and what they really paid.
 
 The market has a home of its own, ``<home>/backtest``: its files land and are mapped as on any night, then the job backtest
-walks forward through the quarters that the source's mapping names.
+walks forward through the quarters that the source's mapping names, and the report invests in what it has scored.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from conf.settings import ROOT, load_settings
 from dags.launch.processes import stopped_by_signals
-from dags.launch.tested_market import TestedMarket, last_day
+from dags.launch.tested_market import TestedMarket, last_day, run_python
 
 DATA_SET = "lendingclub"
 PORT = 54_402
@@ -42,6 +42,7 @@ def main() -> int:
         with stopped_by_signals():
             market.empty(settings)
             market.run_jobs(jobs, day, **indicators)
+            run_python(["-m", "spark_jobs.backtest_report", str(settings.home / "reports")], market.environment())
     except subprocess.CalledProcessError as problem:
         print(f"make backtest: {' '.join(problem.cmd[1:])} ended with code {problem.returncode}", file=sys.stderr)
         return 1

@@ -11,7 +11,7 @@ import pytest
 
 from models import backtest
 from models.allocation import Rules
-from models.backtest import Market, YearsMissing, claims, find, prepared
+from models.backtest import Market, claims, find, prepared
 from models.backtest_page import page
 from models.scenarios import DefaultCorrelation
 from models.valuation import level_installment
@@ -67,7 +67,7 @@ def test_a_score_that_knows_nothing_loses_as_much():
     blind = backtest.compared(*(drawn.cohorts(picks[name], 0.2) for name in ("mosaic_matched", "equal")), drawn)
     for period in ("2010", "2011", "pooled"):
         assert blind[period]["ci"][0] < 0 < blind[period]["ci"][1]
-    assert not claims(blind)["loss_rate_reduction"]
+    assert not claims(blind, (2010, 2011))["loss_rate_reduction"]
 
 
 def test_random_picks_reduce_nothing(found):
@@ -116,17 +116,19 @@ def test_the_order_of_listings_changes_nothing():
         np.testing.assert_array_equal(np.bincount(rows["number"], notes), capital, err_msg=name)
 
 
-def test_a_missing_year_is_refused():
-    listings = market(informed=True, loans_a_month=1)
-    with pytest.raises(YearsMissing, match="listings of 2010: the claims are about 2010 and 2011"):
-        found_of(listings[[month.year == 2010 for month in listings["month"]]])
+def test_other_years_are_pooled_and_grades_may_be_missing():
+    listings = market(informed=True, loans_a_month=4).assign(grade=None)
+    rows = prepared(listings[[month.year == 2010 for month in listings["month"]]], 25)
+    drawn = Market(rows)
+    assert drawn.claimed == [2010] and drawn.periods["pooled"].all()
+    assert "by_grade" not in backtest.bought(rows, 0.5, lambda month: RULES)
 
 
 def test_claims_need_both_years_and_the_interval():
     def period(less, low, more):
         return {"loss_rate_reduction": less, "ci": [low, 0.9], "net_return_difference": more}
 
-    told = claims({"pooled": period(0.36, 0.2, 0.01), "2010": period(0.1, 0.0, -0.001), "2011": period(0.5, 0.4, 0.03)})
+    told = claims({"pooled": period(0.36, 0.2, 0.01), "2010": period(0.1, 0.0, -0.001), "2011": period(0.5, 0.4, 0.03)}, (2010, 2011))
     assert told == {"loss_rate_reduction": True, "interval": False, "net_return_2010": False, "net_return_2011": True}
 
 
