@@ -66,6 +66,8 @@ def indicators_differ(ablation: Mapping[str, Any]) -> str:
     """Whether caps that follow market indicators helped the matched portfolio over the claimed years, in a sentence."""
     static = ablation["mosaic_matched"][POOLED]["static"]["against"]
     less, (low, high) = static["loss_rate_reduction"], static["ci"]
+    if less == low == high == 0:
+        return "They make no difference: the same is bought with static caps, as caps do not bind here."
     figures = f"the loss rate is {abs(less):.1%} {'lower' if less >= 0 else 'higher'} than with static caps, 95% interval {low:+.1%} to {high:+.1%} lower"
     if low > 0:
         return f"They help: {figures}."

@@ -12,7 +12,7 @@ import pytest
 from models import backtest
 from models.allocation import Rules
 from models.backtest import Market, claims, find, prepared
-from models.backtest_page import page
+from models.backtest_page import indicators_differ, page
 from models.scenarios import DefaultCorrelation
 from models.valuation import level_installment
 
@@ -143,5 +143,17 @@ def test_the_page_tells_what_was_found(found):
     html = page(json.loads(json.dumps(told)), "0123456789abcdef", datetime(2026, 1, 2, tzinfo=UTC))
     assert html.count("<svg") == 4 and "http://" not in html.replace("http://www.w3.org", "").replace("http://purl.org", "").replace("http://creativecommons.org", "")
     assert f"{found['matched']['loss_rate_reduction']:+.1%}" in html and "2009 Q1 is left out: too &lt;few&gt; defaults." in html
-    assert "They do not show any effect" in html and "that part is left out" in html
+    assert "They make no difference" in html and "that part is left out" in html
     assert "nan" not in html.lower().replace("finance", "")
+
+
+@pytest.mark.parametrize(
+    ("less", "ends", "told"),
+    [
+        (0.05, [0.01, 0.09], "They help: the loss rate is 5.0% lower"), (-0.05, [-0.09, -0.01], "They do harm: the loss rate is 5.0% higher"),
+        (0.05, [-0.01, 0.09], "They do not show any effect that can be told from chance: the loss rate is 5.0% lower"),
+    ],
+)
+def test_indicators_are_judged_by_their_interval(less, ends, told):
+    against = {"loss_rate_reduction": less, "ci": ends}
+    assert indicators_differ({"mosaic_matched": {"pooled": {"static": {"against": against}}}}).startswith(told)
