@@ -287,12 +287,15 @@ ALLOCATION_SUMMARY = _gold(
     allocated_amount DECIMAL(18,2) NOT NULL, unallocated_amount DECIMAL(18,2) NOT NULL, target_return DOUBLE NOT NULL,
     expected_net_return DOUBLE, expected_loss DOUBLE, loan_count INT NOT NULL, status STRING NOT NULL,
     binding_constraint STRING, message STRING NOT NULL, currency STRING NOT NULL, batch_id STRING NOT NULL,
-    cvar95 DOUBLE""",
+    cvar95 DOUBLE, rounding_gap DOUBLE""",
     ("order_id", "as_of_date"),
     "allocate",
     """One row per open order. status: on_target, below_target (the nearest feasible portfolio), unfilled.
     binding_constraint names what stands in the way; message says it in words. cvar95: mean loss in the worst
-    twentieth of fresh scenarios, as expected_loss a fraction of what is allocated. They and returns are null when unfilled.""",
+    twentieth of fresh scenarios, as expected_loss a fraction of what is allocated. rounding_gap: at most so much more of it
+    do whole notes lose in the tail than the fractional optimum of all orders with this target would (as the programs count
+    it, over their own scenarios); negative where they lose less, as they return less than the rounded target or got more
+    of a scarce loan. All are null when unfilled, the gap also where there was no room for the target's orders.""",
 )
 GATE_RESULT = _gold(
     "gate_result",

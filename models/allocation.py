@@ -22,12 +22,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from models.scenarios import DefaultCorrelation, Exposures, conditional_losses, cvar_of_holdings
 from models.tier_program import (
     Tail,
     TierProblem,
     TierSolution,
+    excess_values,
     most_return,
     return_constraint,
     solve_tier,
@@ -47,6 +49,8 @@ from models.whole_notes import (
 )
 
 ON_TARGET, BELOW_TARGET, UNFILLED = "on_target", "below_target", "unfilled"
+# The binding constraint where no family of constraints, dropped alone, would make a difference.
+SEVERAL = "several_constraints"
 # A mean return within a hundred-millionth of the target has reached it: the target is typed with four decimals.
 RETURN_TOLERANCE = 1e-8
 # Notes of one tier are dealt one by one in memory, some 60 bytes each.
@@ -101,8 +105,10 @@ class Allocation:
 
     Per order, in input order: allocated (minor units), expected_net_return and expected_loss (weighted by amount, nan
     when unfilled), cvar95 (of the loss, from fresh scenarios; nan when unfilled), loan_count, status (on_target,
-    below_target, unfilled), binding_constraint (a name or None) and message. largest_gap: of any tier's program, how far
-    its value may lie above the optimum, as a fraction.
+    below_target, unfilled), binding_constraint (a name or None) and message. rounding_gap: at most so far does the tail
+    loss of the order's whole notes lie above that of its tier's continuous optimum, both as the programs value it
+    (``excess_values``, also for when it is negative), a fraction of what is allocated; nan when unfilled or where the
+    optimum holds nothing. largest_gap: of any tier's program, how far its value may lie above the optimum, as a fraction.
     """
 
     order: np.ndarray
@@ -116,6 +122,7 @@ class Allocation:
     status: np.ndarray
     binding_constraint: np.ndarray
     message: np.ndarray
+    rounding_gap: np.ndarray
     largest_gap: float
 
 
@@ -198,6 +205,7 @@ class _Results:
         self.status = np.full(count, UNFILLED, dtype=object)
         self.binding = np.full(count, None, dtype=object)
         self.message = np.full(count, "", dtype=object)
+        self.rounding_gap = np.full(count, np.nan)
         self.largest_gap = 0.0
 
     def hold(self, order: int, listing: np.ndarray, amount: np.ndarray) -> None:
@@ -221,7 +229,7 @@ class _Results:
         )
         return Allocation(
             order, listing, amount, self.allocated, self.net_return, self.loss, tail, self.loans, self.status,
-            self.binding, self.message, self.largest_gap,
+            self.binding, self.message, self.rounding_gap, self.largest_gap,
         )
 
 
@@ -276,6 +284,7 @@ def _allocate_currency(currency: str, orders: np.ndarray, offered: np.ndarray, r
     holdings = _whole_notes(tiers, stock, limits)
     for tier in tiers:
         explanation = _Explanation(tier, highest_return, words)
+        results.rounding_gap[orders[tier.orders]] = _rounding_gaps(tier, holdings, tail)
         for position in tier.orders:
             order, (listing, held) = orders[position], holdings[position]
             if len(listing):
@@ -452,6 +461,19 @@ def _whole_notes(
     return holdings
 
 
+def _rounding_gaps(tier: _Tier, holdings: Mapping[int, tuple[np.ndarray, np.ndarray]], tail: Tail) -> np.ndarray:
+    """Of each order of the tier, how far the value of its notes lies above the optimum's; nan where it holds none."""
+    own = [holdings[position] for position in tier.orders]
+    count = np.array([len(listing) for listing, _ in own])
+    total = np.array([held.sum() for _, held in own])
+    row = np.repeat(np.arange(len(own)), count)
+    weight = np.concatenate([held for _, held in own]) / total[row]
+    weights = csr_matrix(
+        (weight, (row, np.concatenate([listing for listing, _ in own]))), shape=(len(own), len(tier.solution.notes))
+    )
+    return np.where(total > 0, excess_values(weights, tier.problem, tier.solution, tail), np.nan)
+
+
 def _prices(tier: _Tier, stock: Stock) -> np.ndarray:
     """What a note costs the tier: the risk that it adds less its return at the program's price."""
     return tier.solution.marginal_risk - tier.solution.return_price * stock.expected_net_return
@@ -488,12 +510,12 @@ class _Explanation:
         placed, problem = self.tier.solution.notes.sum() * (1 + 1e-6), self.tier.problem
         if placed > problem.notes:
             return "listing_remaining" if placed > problem.available.sum() else "whole_notes"
-        return volume_constraint(self.tier.problem)
+        return volume_constraint(self.tier.problem) or SEVERAL
 
     @cached_property
     def return_binds(self) -> str:
         """What keeps the tier from a higher return."""
-        return return_constraint(self.tier.problem) or "expected_return"
+        return return_constraint(self.tier.problem) or SEVERAL
 
     def of(
         self, amount: int, allocated: int, loans: int, net_return: float, target: float
@@ -553,6 +575,7 @@ class _Words:
             "identity_group_cap": f"too few borrowers for at most {self.rules.identity_group_cap * 100:g}% each",
             "risk_group_cap": f"the caps per risk group ({self._caps()}) leave no more room",
             "listing_remaining": "tonight's listings have no more room for all orders together",
+            SEVERAL: f"what {self._everything()} leave together is used up",
             "whole_notes": f"what is left fits no whole note of {self.money(self.note)} under the caps",
         }[binds]
 
@@ -562,6 +585,7 @@ class _Words:
             "identity_group_cap": f"with at most {self.rules.identity_group_cap * 100:g}% per borrower",
             "risk_group_cap": f"with the caps per risk group ({self._caps()})",
             "listing_remaining": "with tonight's listings shared over all orders",
+            SEVERAL: f"with what {self._everything()} leave together",
             "expected_return": f"with no set of open listings that is expected to return {target:.2%}",
         }[binds]
 
@@ -571,6 +595,12 @@ class _Words:
         if volume_binds is None:
             return f" {self.money(left)} is left: less than a note of {self.money(self.note)}."
         return f" {self.money(left)} is left: {self.room(volume_binds)}."
+
+    def _everything(self) -> str:
+        return (
+            f"the cap of {self.rules.identity_group_cap * 100:g}% per borrower, the caps per risk group ({self._caps()}) and "
+            "tonight's listings"
+        )
 
     def _caps(self) -> str:
         return ", ".join(f"{number}: {cap * 100:.3g}%" for number, cap in enumerate(self.rules.risk_group_caps, start=1))

@@ -153,6 +153,13 @@ def tail_weights(losses: np.ndarray, level: float = CVAR_LEVEL) -> np.ndarray:
     return weights
 
 
+def tail_means(losses: np.ndarray, level: float = CVAR_LEVEL) -> np.ndarray:
+    """CVaR of each row of losses (portfolios, scenarios)."""
+    shares = tail_shares(losses.shape[1], level)
+    worst = np.partition(losses, -len(shares), axis=1)[:, -len(shares) :]
+    return -np.sort(-worst.astype(float), axis=1) @ shares
+
+
 def variance_price(mean_losses: np.ndarray, variance: float, level: float = CVAR_LEVEL) -> float:
     """How much CVaR rises per unit of variance of what is idiosyncratic.
 

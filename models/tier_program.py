@@ -24,9 +24,9 @@ from dataclasses import dataclass, field, replace
 import highspy
 import numpy as np
 from scipy.optimize import linprog
-from scipy.sparse import csc_matrix, vstack
+from scipy.sparse import csc_matrix, csr_matrix, vstack
 
-from models.scenarios import tail_weights, variance_price
+from models.scenarios import tail_means, tail_weights, variance_price
 
 # Of the program's value: lower and upper bound of a tier may differ by as much.
 MAX_GAP = 1e-4
@@ -49,6 +49,8 @@ DUAL, PRIMAL = 1, 4
 RELATIVE_SLACK = 1e-7
 # What is narrower cannot become a note: it only slows the solver down.
 LEAST_NOTES = 1e-4
+# Portfolios that are valued at once: tens of MB at 1,000 scenarios.
+BLOCK_PORTFOLIOS = 8_192
 
 
 class SolverFailed(RuntimeError):
@@ -103,6 +105,13 @@ class TierProblem:
     solver_seconds: float
     balance: np.ndarray | None = None
 
+    @property
+    def slice_ends(self) -> np.ndarray:
+        """Where the slices of what is held of one party end, in notes; the last is the cap."""
+        first, last = max(float(self.orders), FIRST_SLICE * self.group_cap), self.group_cap
+        doublings = int(np.ceil(np.log2(max(1.0, last / first)) - 1e-9))
+        return np.minimum(first * 2.0 ** np.arange(doublings + 1), last)
+
 
 @dataclass(frozen=True)
 class TierSolution:
@@ -111,7 +120,7 @@ class TierSolution:
 
     marginal_risk: what a first note of each listing adds to the value, at the optimum; return_price: value per unit of
     return there. value: CVaR plus the price of variance, in notes; lower_bound: what no feasible portfolio's value is
-    below.
+    below. variance_price: of each listing, per unit of squared weight.
     """
 
     notes: np.ndarray
@@ -121,18 +130,13 @@ class TierSolution:
     return_price: float
     value: float
     lower_bound: float
+    variance_price: np.ndarray
 
     @property
     def gap(self) -> float:
         """How far the value may lie above the optimum, as a fraction of it."""
         above = self.value - self.lower_bound
         return above / self.value if above > VALUE_TOLERANCE else 0.0
-
-
-def _slice_ends(first: float, last: float) -> np.ndarray:
-    """first, and on by doubling to last."""
-    doublings = int(np.ceil(np.log2(max(1.0, last / first)) - 1e-9))
-    return np.minimum(first * 2.0 ** np.arange(doublings + 1), last)
 
 
 class _Program:
@@ -145,7 +149,6 @@ class _Program:
 
     def __init__(self, problem: TierProblem) -> None:
         self.problem = problem
-        self.first_slice = max(float(problem.orders), FIRST_SLICE * problem.group_cap)
         upper = np.minimum(problem.available, problem.group_cap)
         open_listings = np.flatnonzero(upper > LEAST_NOTES)
         codes, group, members = np.unique(problem.group[open_listings], return_inverse=True, return_counts=True)
@@ -200,7 +203,7 @@ class _Program:
 
     def _slices(self, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Slices of holdings up to upper: whose (position), width in notes and mean slope of the squared weight."""
-        ends = _slice_ends(self.first_slice, self.problem.group_cap)
+        ends = self.problem.slice_ends
         starts = np.concatenate([[0.0], ends[:-1]])
         width = np.clip(upper[:, None] - starts, 0, ends - starts)
         whose, which = np.nonzero(width > LEAST_NOTES)
@@ -377,7 +380,7 @@ def solve_tier(problem: TierProblem, tail: Tail) -> TierSolution:
     volume = most_volume(problem)
     if volume <= 1e-6:
         count = len(problem.available)
-        return TierSolution(np.zeros(count), False, None, np.zeros(count), 0.0, 0.0, 0.0)
+        return TierSolution(np.zeros(count), False, None, np.zeros(count), 0.0, 0.0, 0.0, np.zeros(count))
     program = _Program(problem)
     best, goal = program.most_return(volume), problem.target_return * volume
     best_return = None if best >= goal * (1 - RELATIVE_SLACK) else best / volume
@@ -401,15 +404,43 @@ def solve_tier(problem: TierProblem, tail: Tail) -> TierSolution:
         if own < value:
             found, value = columns, own
         if value - lower_bound <= max(MAX_GAP * abs(value), VALUE_TOLERANCE):
-            first_note = per_variance * variance * program.first_slice / problem.notes
+            first_note = per_variance * variance * problem.slice_ends[0] / problem.notes
             return TierSolution(
                 program.by_listing(found), best_return is None, best_return, first_note - program.marginal_cuts(),
-                program.return_price(), value, lower_bound,
+                program.return_price(), value, lower_bound, per_variance * variance,
             )
         tail.cuts.append(cut)
         program.add_cut(cut)
         columns, lower_bound = program.solve(cost, 1.0, *bounds)
     raise SolverFailed(f"target {problem.target_return:.4f}: {MAX_CUTS} cuts leave the value between {lower_bound} and {value} notes")
+
+
+def excess_values(portfolios: csr_matrix, problem: TierProblem, solution: TierSolution, tail: Tail) -> np.ndarray:
+    """How far each portfolio's value lies above the least that the tier's program allows, as a fraction of what is invested.
+
+    portfolios: one a row, weights of the listings that add up to 1. Each is blown up to what the tier invests and valued
+    as the tier's own solution is, chords included, so the excess over lower_bound is at least the distance to the
+    optimum. Negative for a portfolio that the tier itself could not hold: it returns less than the tier's target, or
+    has more of a listing than the tier's share. Null (nan) where the tier's solution holds nothing.
+    """
+    volume = solution.notes.sum()
+    if volume <= 1e-6:
+        return np.full(portfolios.shape[0], np.nan)
+    listings = np.arange(len(problem.group))
+    parties = csr_matrix((np.ones(len(listings)), (listings, problem.group)))
+    dearest = np.zeros(parties.shape[1])
+    np.maximum.at(dearest, problem.group, np.where(problem.available > LEAST_NOTES, solution.variance_price, 0.0))
+    ends = np.append(0.0, problem.slice_ends)
+    of_parties = (portfolios @ parties).tocsr()
+    held = of_parties.data * volume
+    chords = np.where(held > ends[-1], held**2, np.interp(held, ends, ends**2))
+    of_parties.data = dearest[of_parties.indices] * chords / problem.notes
+    systematic = [
+        tail_means(portfolios[start : start + BLOCK_PORTFOLIOS].astype(tail.losses.dtype) @ tail.losses)
+        for start in range(0, portfolios.shape[0], BLOCK_PORTFOLIOS)
+    ]
+    idiosyncratic = np.asarray(of_parties.sum(axis=1)).ravel()
+    return np.concatenate(systematic) + (idiosyncratic - solution.lower_bound) / volume
 
 
 def most_return(problem: TierProblem) -> tuple[float, float]:
@@ -421,16 +452,21 @@ def most_return(problem: TierProblem) -> tuple[float, float]:
 RELAXATIONS = ("identity_group_cap", "risk_group_cap", "listing_remaining")
 
 
-def volume_constraint(problem: TierProblem) -> str:
-    """Which family of constraints, dropped alone, would let most notes more be placed; the first on a tie."""
+def volume_constraint(problem: TierProblem) -> str | None:
+    """Which family of constraints, dropped alone, would let most notes more be placed; the first on a tie.
+
+    None where only several together keep notes from being placed.
+    """
+    volume = most_volume(problem)
     volumes = {name: most_volume(_without(problem, name)) for name in RELAXATIONS}
-    return max(RELAXATIONS, key=lambda name: round(volumes[name], 6))
+    binds = max(RELAXATIONS, key=lambda name: round(volumes[name], 6))
+    return binds if volumes[binds] > volume + 1e-6 * max(1.0, volume) else None
 
 
 def return_constraint(problem: TierProblem) -> str | None:
     """Which family of constraints, dropped alone, would raise the highest mean return most; the first on a tie.
 
-    The volume stays what it is with all constraints. None where no single family stands in the way.
+    The volume stays what it is with all constraints. None where only several together stand in the way, or none does.
     """
     volume = most_volume(problem)
     if volume <= 1e-6:

@@ -260,6 +260,7 @@ def allocated(orders: pa.Table, listings: pa.Table, rules: Rules, seed: int) -> 
         "binding_constraint": pa.array(found.binding_constraint, pa.string()),
         "message": pa.array(found.message, pa.string()),
         "cvar95": pa.array(found.cvar95.round(DECIMALS), pa.float64(), from_pandas=True),
+        "rounding_gap": pa.array(found.rounding_gap.round(DECIMALS), pa.float64(), from_pandas=True),
     })
     return allocation, summary, found.largest_gap
 
@@ -310,6 +311,8 @@ def _told(
     ).first()
     statuses = ", ".join(f"{one['counts']} {one['values']}" for one in summary["status"].value_counts().to_pylist())
     basis = caps["basis"].iloc[0]
+    gaps = summary["rounding_gap"].drop_null().to_numpy()
+    rounded = f", whole notes cost {gaps.mean():.3%} of the money more in the mean" if len(gaps) else ""
     market = "caps are static: no market indicators" if basis == "static" else (
         f"market stress {caps['market_stress'].iloc[0]:+.2f}, caps follow it by a {basis} sensitivity of "
         f"{caps['sensitivity'].iloc[0]:.2f}"
@@ -317,5 +320,5 @@ def _told(
     return (
         f"{listings.num_rows} listings valued ({unscored} of unscored borrowers and {beyond_policy} outside policy left "
         f"out); {summary.num_rows} orders: {statuses or 'none'}, within "
-        f"{largest_gap:.3%} of the least tail loss before rounding; {market}"
+        f"{largest_gap:.3%} of the least tail loss before rounding{rounded}; {market}"
     )

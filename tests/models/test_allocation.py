@@ -121,6 +121,35 @@ def test_scarce_listing_is_named():
     assert (result.status[0], result.binding_constraint[0]) == ("below_target", "listing_remaining")
 
 
+def test_constraints_that_only_bind_together_are_named_together():
+    # Half the order may go to the risky borrower, and half the order is what is open there: dropping one of the two changes nothing.
+    market = listings(("risky", "a", 3, 50, 0.10, 0.05), ("safe", "b", 1, 1000, 0.06, 0.01))
+    result = allocate(orders(("o", 100, 0.09)), market, PLAIN)
+    assert held(result, market) == {"risky": 50, "safe": 50}
+    assert (result.status[0], result.binding_constraint[0]) == ("below_target", "several_constraints")
+    assert result.message[0].startswith("With what the cap of 50% per borrower, the caps per risk group (1: 100%, ")
+    assert "and tonight's listings leave together, 8.00% is the most tonight: 2 loans" in result.message[0]
+    # Money that finds no place: the party's other listing has room, but lies in a group of which none may be held.
+    market = listings(("small", "a", 1, 50, 0.10, 0.05), ("barred", "a", 3, 1000, 0.10, 0.05))
+    result = allocate(orders(("o", 100, 0.09)), market, dataclasses.replace(PLAIN, risk_group_caps=(1.0, 1.0, 0.0, 0.0, 0.0)))
+    assert (result.status[0], result.binding_constraint[0]) == ("on_target", "several_constraints")
+    assert result.message[0].endswith("and tonight's listings leave together is used up.")
+
+
+def test_rounding_gap_is_what_whole_notes_lose_more_than_fractions_would():
+    # 7.5% needs 3.75 notes of the risky loan, which lose 2.5%; 4 of 10 lose 2.6%.
+    rules = dataclasses.replace(PLAIN, identity_group_cap=1.0)
+    result = allocate(orders(("o", 10, 0.075), ("tiny", 0.5, 0.075)), RISKY_AND_SAFE, rules)
+    assert held(result, RISKY_AND_SAFE) == {"risky": 4, "safe": 6}
+    assert result.rounding_gap[0] == pytest.approx(0.001, abs=1e-6)
+    assert np.isnan(result.rounding_gap[1])
+    # Two equals share 7 risky notes for 6.75: who has three loses less than the tier's fractions, and returns less than its 7.5%.
+    both = allocate(orders(("x", 9, 0.07), ("y", 9, 0.0725)), RISKY_AND_SAFE, dataclasses.replace(rules, target_step=0.025))
+    risky = np.array([held(both, RISKY_AND_SAFE, order)["risky"] for order in (0, 1)])
+    assert sorted(risky) == [3, 4]
+    np.testing.assert_allclose(both.rounding_gap, (0.01 * (9 - risky) + 0.05 * risky) / 9 - 0.025, atol=1e-6)
+
+
 def test_one_party_under_two_ids_counts_once():
     # Two listings of one party, each below the cap alone, and the best there are.
     market = listings(
@@ -347,7 +376,7 @@ def test_every_rule_holds_in_any_market(drawn):
         assert result.message[order]
         if len(listing) == 0:
             assert result.status[order] == "unfilled" and np.isnan(result.expected_net_return[order])
-            assert np.isnan(result.cvar95[order])
+            assert np.isnan(result.cvar95[order]) and np.isnan(result.rounding_gap[order])
             assert result.binding_constraint[order]
             continue
         mean = amount @ market.expected_net_return[listing] / amount.sum()
@@ -378,6 +407,7 @@ def test_order_of_the_input_does_not_matter(drawn, seed):
     assert first.message[of_orders].tolist() == second.message.tolist()
     assert first.status[of_orders].tolist() == second.status.tolist()
     np.testing.assert_array_equal(first.cvar95[of_orders], second.cvar95)
+    np.testing.assert_allclose(first.rounding_gap[of_orders], second.rounding_gap, atol=1e-9)
 
 
 @hypothesis_settings(max_examples=60, deadline=None)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
 from models.scenarios import DefaultCorrelation, Exposures, conditional_losses, tail_weights
-from models.tier_program import MAX_GAP, SolverFailed, Tail, TierProblem, solve_tier
+from models.tier_program import MAX_GAP, SolverFailed, Tail, TierProblem, excess_values, solve_tier
 from spark_jobs.time_allocation import full_program
 
 
@@ -75,6 +78,32 @@ def test_value_is_what_the_solution_costs():
         held = mine & (found.notes > 1e-6) & (found.notes <= 1)
         if room.any() and held.any():
             assert price[held].min() <= price[room].max()
+
+
+def test_excess_is_no_less_than_the_distance_to_the_optimum():
+    tier, tail = market(60, 200, 6)
+    found = solve_tier(tier, tail)
+    # What a higher target asks for is a portfolio of this tier too, and a dearer one; half of each lies between.
+    higher = solve_tier(replace(tier, target_return=tier.target_return * 1.1), tail)
+    assert higher.reached and higher.notes.sum() == pytest.approx(found.notes.sum())
+    weights = np.stack([found.notes, higher.notes, (found.notes + higher.notes) / 2]) / found.notes.sum()
+    own, dearer, between = excess_values(csr_matrix(weights), tier, found, tail)
+    assert own == pytest.approx((found.value - found.lower_bound) / found.notes.sum(), abs=1e-6)
+    assert dearer > 0.001
+    assert -1e-6 < between < dearer
+
+
+def test_what_is_held_of_a_party_is_valued_whole():
+    # Nothing is systematic. Listings 0 and 1 are one party's; a second note of a party costs what the chord of the square says.
+    tail = Tail(np.full((3, 100), 0.1), np.full(3, 0.5))
+    tier = problem([10, 10, 10], [0.05, 0.05, 0.05], [0, 0, 1], [1, 1, 1], notes=4.0, group_cap=4.0)
+    found = solve_tier(tier, tail)
+    weights = csr_matrix(np.array([[0.5, 0, 0.5], [0.25, 0.25, 0.5], [0.75, 0, 0.25]]))
+    spread, shared, heaped = excess_values(weights, tier, found, tail)
+    assert spread == shared == pytest.approx(0, abs=1e-4)
+    # Squares of 3 and 1 notes in place of 2 and 2; that of 3 by the chord from 2 to 4.
+    price = found.variance_price[0] / 4 / 4
+    assert heaped - spread == pytest.approx(price * ((4 + 16) / 2 + 1 - (4 + 4)))
 
 
 def test_one_solution_of_hedged_scenarios():

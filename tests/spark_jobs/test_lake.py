@@ -74,7 +74,7 @@ def test_a_column_declared_later_is_null_in_the_rows_from_before(lake):
         "target_return": 0.05, "loan_count": 0, "status": "unfilled", "binding_constraint": "note_amount", "message": "too small",
         "currency": "EUR", "batch_id": "b",
     }
-    earlier = replace(ALLOCATION_SUMMARY, ddl=ALLOCATION_SUMMARY.ddl.removesuffix("cvar95 DOUBLE").rstrip().removesuffix(","))
+    earlier = replace(ALLOCATION_SUMMARY, ddl=ALLOCATION_SUMMARY.ddl.removesuffix(", rounding_gap DOUBLE"))
     nullable = ALLOCATION_SUMMARY.ddl.replace("DECIMAL(18,2)", "INT").replace(" NOT NULL", "")
     frame = lake.spark.createDataFrame([tuple(values.values())], nullable)
     lake.spark.sql(f"CREATE TABLE delta.`{lake.path(earlier)}` ({earlier.ddl}) USING delta PARTITIONED BY (as_of_date)")
@@ -82,7 +82,7 @@ def test_a_column_declared_later_is_null_in_the_rows_from_before(lake):
     lake.replace(ALLOCATION_SUMMARY, frame.withColumn("as_of_date", F.lit(DAY.replace(year=2025))), DAY.replace(year=2025))
     found = lake.read(ALLOCATION_SUMMARY)
     assert found.columns == list(ALLOCATION_SUMMARY.columns)
-    assert [row["cvar95"] for row in found.collect()] == [None, None]
+    assert [row["rounding_gap"] for row in found.collect()] == [None, None]
 
 
 def test_missing_columns_are_named_with_those_that_are_there(lake):
