@@ -175,7 +175,8 @@ class Allocation(_Section):
     recovery_rate, recovery_lag_months: of what is owed in default, and how long after; the prior of what is fitted on known
     recoveries, and all there is for a source that tells none. asset_correlations: of two borrowers of risk group 1, 2, …; factor_correlation: of two groups' factors. scenarios:
     that the programs minimise over; evaluation_scenarios: fresh ones with drawn defaults that the published CVaR is told
-    from. solver_seconds: the limit of one solve; max_listings and max_orders bound what one night hands to the solver.
+    from. frontier_amounts and frontier_targets: at most so many standard orders, by size and by target, are tried each night
+    on what is left. solver_seconds: the limit of one solve; max_listings and max_orders bound what one night hands to the solver.
     """
 
     note_amount: dict[str, int]
@@ -192,6 +193,8 @@ class Allocation(_Section):
     scenarios: Annotated[int, Field(ge=100)]
     evaluation_scenarios: Annotated[int, Field(ge=100)]
     target_step: float
+    frontier_amounts: Annotated[int, Field(ge=2)]
+    frontier_targets: Annotated[int, Field(ge=2)]
     max_listings: int
     max_orders: int
     solver_seconds: float

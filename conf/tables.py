@@ -297,6 +297,30 @@ ALLOCATION_SUMMARY = _gold(
     it, over their own scenarios); negative where they lose less, as they return less than the rounded target or got more
     of a scarce loan. All are null when unfilled, the gap also where there was no room for the target's orders.""",
 )
+FRONTIER = _gold(
+    "frontier",
+    """currency STRING NOT NULL, point INT NOT NULL, as_of_date DATE NOT NULL, amount DECIMAL(18,2) NOT NULL,
+    target_return DOUBLE NOT NULL, note_amount DECIMAL(18,2) NOT NULL, identity_group_cap DOUBLE NOT NULL,
+    allocated_amount DECIMAL(18,2) NOT NULL, expected_net_return DOUBLE NOT NULL, expected_loss DOUBLE NOT NULL,
+    cvar95 DOUBLE NOT NULL, loan_count INT NOT NULL, status STRING NOT NULL, binding_constraint STRING,
+    message STRING NOT NULL, batch_id STRING NOT NULL""",
+    ("currency", "point", "as_of_date"),
+    "allocate",
+    """What return can be had at what tail loss: standard orders over what that night's orders leave, each as if it came
+    alone. point: 1, 2, … by amount and target_return; the last of an amount is the most that it can return, and its
+    binding_constraint and message say what stands in the way of more. At most allocation.frontier_amounts by
+    frontier_targets points a currency. identity_group_cap: share of an order.""",
+)
+FRONTIER_HOLDING = _gold(
+    "frontier_holding",
+    """currency STRING NOT NULL, point INT NOT NULL, loan_id STRING NOT NULL, as_of_date DATE NOT NULL,
+    borrower_id STRING NOT NULL, identity_group_id STRING NOT NULL, risk_group INT NOT NULL,
+    amount DECIMAL(18,2) NOT NULL, expected_net_return DOUBLE NOT NULL, expected_loss DOUBLE NOT NULL,
+    batch_id STRING NOT NULL""",
+    ("currency", "point", "loan_id", "as_of_date"),
+    "allocate",
+    "The portfolio of each point of the frontier, in whole notes: no more rows a point than notes or listings that are left.",
+)
 GATE_RESULT = _gold(
     "gate_result",
     """gate STRING NOT NULL, table_name STRING NOT NULL, as_of_date DATE NOT NULL, success BOOLEAN NOT NULL,
@@ -323,9 +347,11 @@ SILVER: tuple[Table, ...] = (
 INGEST_RECORDS: tuple[Table, ...] = (INVESTOR_ORDER, LANDED_FILE, QUARANTINE)
 GOLD: tuple[Table, ...] = (
     POPULATION, UNSCORED, *FEATURE_TABLES.values(), TRAINING_SET, BORROWER_SCORE, DRIFT, EXPECTED_PERFORMANCE, LOAN_VALUATION,
-    RISK_GROUP_CAP, ALLOCATION, ALLOCATION_SUMMARY, GATE_RESULT,
+    RISK_GROUP_CAP, ALLOCATION, ALLOCATION_SUMMARY, FRONTIER, FRONTIER_HOLDING, GATE_RESULT,
 )
 TABLES: dict[str, Table] = {table.name: table for table in (LANDED_FILE, *SILVER, QUARANTINE, *GOLD, TRUTH_DEFAULT)}
 
 # What a publication holds; the PostgreSQL table of each has the Delta table's columns (migrations say which).
-PUBLISHED: tuple[Table, ...] = (BORROWER_SCORE, UNSCORED, LOAN_VALUATION, RISK_GROUP_CAP, ALLOCATION, ALLOCATION_SUMMARY)
+PUBLISHED: tuple[Table, ...] = (
+    BORROWER_SCORE, UNSCORED, LOAN_VALUATION, RISK_GROUP_CAP, ALLOCATION, ALLOCATION_SUMMARY, FRONTIER, FRONTIER_HOLDING,
+)

@@ -19,6 +19,8 @@ from conf.tables import (
     ALLOCATION_SUMMARY,
     BORROWER_SCORE,
     FEATURE_TABLES,
+    FRONTIER,
+    FRONTIER_HOLDING,
     INGEST_RECORDS,
     LOAN,
     LOAN_VALUATION,
@@ -65,7 +67,10 @@ with DAG(
     gate_silver = gate("gate_silver", "ingest", (*silver, *INGEST_RECORDS))
     gate_features = gate("gate_features", "build_features", (POPULATION, UNSCORED, *features))
     gate_scores = gate("gate_scores", "score", (BORROWER_SCORE,))
-    gate_allocations = gate("gate_allocations", "allocate", (LOAN_VALUATION, RISK_GROUP_CAP, ALLOCATION, ALLOCATION_SUMMARY))
+    gate_allocations = gate(
+        "gate_allocations", "allocate",
+        (LOAN_VALUATION, RISK_GROUP_CAP, ALLOCATION, ALLOCATION_SUMMARY, FRONTIER, FRONTIER_HOLDING),
+    )
 
     chain_gated(
         check_champion,

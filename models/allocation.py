@@ -18,7 +18,7 @@ id first, and ties go to the smaller id.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -53,6 +53,8 @@ ON_TARGET, BELOW_TARGET, UNFILLED = "on_target", "below_target", "unfilled"
 SEVERAL = "several_constraints"
 # A mean return within a hundred-millionth of the target has reached it: the target is typed with four decimals.
 RETURN_TOLERANCE = 1e-8
+# The target of who asks for as much return as is to be had; orders have finite ones.
+MOST_RETURN = np.inf
 # Notes of one tier are dealt one by one in memory, some 60 bytes each.
 MAX_TIER_NOTES = 20_000_000
 
@@ -148,13 +150,26 @@ def allocate(
     tier than MAX_TIER_NOTES; SolverFailed when HiGHS finds no optimum in time.
     """
     _refuse_bad_input(orders, listings, rules)
+    return _allocated(orders, listings, rules, seed, balance, alone=False)
+
+
+def allocate_alone(orders: Orders, listings: Listings, rules: Rules, seed: int) -> Allocation:
+    """What each order would get if it were tonight's only one; a target may be MOST_RETURN. Else as ``allocate``."""
+    finite = np.where(orders.target_return == MOST_RETURN, 0.0, orders.target_return)
+    _refuse_bad_input(replace(orders, target_return=finite), listings, rules)
+    return _allocated(orders, listings, rules, seed, None, alone=True)
+
+
+def _allocated(
+    orders: Orders, listings: Listings, rules: Rules, seed: int, balance: np.ndarray | None, *, alone: bool
+) -> Allocation:
     results = _Results(orders, listings, rules, seed, balance)
     for currency in np.unique(orders.currency):
         mine = np.flatnonzero(orders.currency == currency)
         offered = np.flatnonzero(listings.currency == currency)
         mine = mine[np.argsort(orders.order_id[mine].astype(str), kind="stable")]
         offered = offered[np.argsort(listings.loan_id[offered].astype(str), kind="stable")]
-        _allocate_currency(str(currency), mine, offered, results)
+        _allocate_currency(str(currency), mine, offered, results, alone)
     return results.finished()
 
 
@@ -249,8 +264,9 @@ def _exposures(listings: Listings, chosen: np.ndarray) -> Exposures:
     )
 
 
-def _allocate_currency(currency: str, orders: np.ndarray, offered: np.ndarray, results: _Results) -> None:
-    """Allocate the orders (positions, by id) of one currency over its listings (positions, by id)."""
+def _allocate_currency(currency: str, orders: np.ndarray, offered: np.ndarray, results: _Results, alone: bool) -> None:
+    """Allocate the orders (positions, by id) of one currency over its listings (positions, by id): together, or each
+    as if it came alone."""
     rules, listings = results.rules, results.listings
     note = rules.note[currency]
     amount = results.orders.amount[orders]
@@ -278,22 +294,25 @@ def _allocate_currency(currency: str, orders: np.ndarray, offered: np.ndarray, r
         order = orders[position]
         results.binding[order], results.message[order] = "note_amount", words.too_small(int(amount[position]))
     tail = tail_of(exposures, rules, results.seed)
-    tiers = _solve_tiers(stock, limits, tail, np.flatnonzero(large_enough), rules)
-    results.largest_gap = max([results.largest_gap, *(tier.solution.gap for tier in tiers)])
     highest_return = float(stock.expected_net_return.max())
-    holdings = _whole_notes(tiers, stock, limits)
-    for tier in tiers:
-        explanation = _Explanation(tier, highest_return, words)
-        results.rounding_gap[orders[tier.orders]] = _rounding_gaps(tier, holdings, tail)
-        for position in tier.orders:
-            order, (listing, held) = orders[position], holdings[position]
-            if len(listing):
-                results.hold(order, offered[listing], held * note)
-            status, binding, message = explanation.of(
-                int(amount[position]), int(held.sum()) * note, len(listing), results.net_return[order],
-                limits.target_return[position],
-            )
-            results.status[order], results.binding[order], results.message[order] = status, binding, message
+    together = np.flatnonzero(large_enough)
+    for book in together[:, None] if alone else [together]:
+        own_stock = replace(stock, notes=stock.notes.copy())
+        tiers = _solve_tiers(own_stock, limits, tail, book, rules)
+        results.largest_gap = max([results.largest_gap, *(tier.solution.gap for tier in tiers)])
+        holdings = _whole_notes(tiers, own_stock, limits)
+        for tier in tiers:
+            explanation = _Explanation(tier, highest_return, words)
+            results.rounding_gap[orders[tier.orders]] = _rounding_gaps(tier, holdings, tail)
+            for position in tier.orders:
+                order, (listing, held) = orders[position], holdings[position]
+                if len(listing):
+                    results.hold(order, offered[listing], held * note)
+                status, binding, message = explanation.of(
+                    int(amount[position]), int(held.sum()) * note, len(listing), results.net_return[order],
+                    limits.target_return[position],
+                )
+                results.status[order], results.binding[order], results.message[order] = status, binding, message
 
 
 def _order_limits(amount: np.ndarray, note: int, target: np.ndarray, rules: Rules, offered: int) -> OrderLimits:
@@ -530,11 +549,15 @@ class _Explanation:
         if net_return >= target - RETURN_TOLERANCE:
             return ON_TARGET, volume_binds, f"{held}; the target is {target:.2%}.{rest}"
         best = self.tier.solution.best_return
+        so_much = " for so much money" if left >= self.words.note else ""
+        if target == MOST_RETURN:
+            binds = self.return_binds
+            why = f"{self.words.limit(binds, self.highest_return)}, {net_return:.2%} is the most tonight{so_much}"
+            return ON_TARGET, binds, f"{why[0].upper()}{why[1:]}: {held}.{rest}"
         if best is None or best >= target:
             why = f"in whole notes of {self.words.money(self.words.note)} this is the nearest to the target of {target:.2%}"
             return BELOW_TARGET, "whole_notes", f"{held}; {why}.{rest}"
         binds = "expected_return" if self.highest_return < target else self.return_binds
-        so_much = " for so much money" if left >= self.words.note else ""
         why = f"{self.words.limit(binds, target)}, {max(best, net_return):.2%} is the most tonight{so_much}"
         return BELOW_TARGET, binds, f"{why[0].upper()}{why[1:]}: {held}; the target is {target:.2%}.{rest}"
 

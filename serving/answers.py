@@ -159,6 +159,41 @@ class Portfolio(BaseModel):
     holdings: list[Holding]
 
 
+class Quote(BaseModel):
+    """What an order would get of what that night's orders have left; no promise for another night. The portfolio is that of
+    the standard order of standard_amount and standard_target_return (frontier), scaled in whole notes. cvar95: the larger
+    one of the standard orders just above and below the amount; it and expected_loss are fractions of the allocated amount."""
+
+    model_config = _example(
+        as_of_date="2011-06-30", currency="USD", amount="1010.00", target_return=0.06, allocated_amount="1000.00",
+        unallocated_amount="10.00", expected_net_return=0.0621, expected_loss=0.041, cvar95=0.102, loan_count=1,
+        status="on_target",
+        message="1 loan, expected to return 6.21% a year net; the target is 6.00%. 10 USD is left: less than a note of 25 USD.",
+        standard_amount="2400.00", standard_target_return=0.06, batch_id=_BATCH,
+        holdings=[{
+            "loan_id": "l-000007", "borrower_id": "b-000042", "identity_group_id": "g-000042", "risk_group": 2,
+            "amount": "1000.00", "weight": 0.990099, "expected_net_return": 0.0621,
+        }],
+    )
+
+    as_of_date: date
+    currency: str
+    amount: Decimal
+    target_return: float
+    allocated_amount: Decimal
+    unallocated_amount: Decimal
+    expected_net_return: float
+    expected_loss: float
+    cvar95: float
+    loan_count: int
+    status: str
+    message: str
+    standard_amount: Decimal
+    standard_target_return: float
+    batch_id: str
+    holdings: list[Holding]
+
+
 class TableContent(BaseModel):
     """Rows of a published table and the hash that was verified."""
 

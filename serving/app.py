@@ -5,9 +5,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, HTTPException, Path, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader
@@ -17,9 +18,22 @@ from starlette.convertors import PathConvertor, register_url_convertor
 
 from conf.database import role_dsn
 from conf.settings import Settings, load_settings
+from conf.source import load_source
 from conf.tables import MAX_ID
-from serving.answers import Alive, Holding, Portfolio, Problem, Publication, Ready, Score, TableContent, Valuation
+from serving.answers import (
+    Alive,
+    Holding,
+    Portfolio,
+    Problem,
+    Publication,
+    Quote,
+    Ready,
+    Score,
+    TableContent,
+    Valuation,
+)
 from serving.cache import Cache, CachedAnswer, CurrentBatch, ProcessCache, RedisCache
+from serving.quotes import NoQuote, chosen_point, quote
 from serving.reader import DatabaseDown, NothingPublished, Reader, Row
 
 
@@ -32,6 +46,10 @@ class _IdentifierConvertor(PathConvertor):
 register_url_convertor("identifier", _IdentifierConvertor())
 # No control characters: PostgreSQL's text holds no NUL, and no identifier has any.
 Identifier = Annotated[str, Path(min_length=1, max_length=MAX_ID, pattern=r"^[^\x00-\x1f\x7f]+$")]
+# No more digits than an order's amount has, and targets that a rate could be.
+Amount = Annotated[Decimal, Query(gt=0, max_digits=18, decimal_places=2, description="of the order")]
+TargetReturn = Annotated[float, Query(ge=-1, le=10, description="net a year, a fraction: 0.06")]
+Currency = Annotated[str | None, Query(pattern="^[A-Z]{3}$", description="where it is not the market's own")]
 _PROBLEMS = {
     404: {"model": Problem, "description": "Not in the published batch"},
     422: {"model": Problem, "description": "Not an identifier"},
@@ -49,6 +67,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     dsn = role_dsn(settings, "reader")
     reader = Reader(dsn, settings.serving.pool_size)
     current = CurrentBatch(dsn)
+    own_currency = load_source(settings.source).currency
     cache: Cache = (
         RedisCache(settings.redis_url.get_secret_value(), settings.source)
         if settings.redis_url
@@ -99,6 +118,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             Portfolio, row | {"holdings": [Holding.model_validate(holding) for holding in holdings]}, "order", order_id
         )
 
+    def ask_quote(currency: str, amount: Decimal, target_return: float) -> tuple[str, CachedAnswer]:
+        batch, *found = reader.standard_order(currency, lambda points: chosen_point(points, amount, target_return))
+        try:
+            return _batch(batch), CachedAnswer(200, quote(*found, amount, target_return).model_dump_json().encode())
+        except NoQuote as problem:
+            where = f"no quote in {currency} from the published batch {batch['current_batch_id']} (as of {batch['current_as_of_date']})"
+            return _batch(batch), CachedAnswer(404, Problem(detail=f"{where}: {problem}").model_dump_json().encode())
+
     @app.get("/health", tags=["service"])
     def health() -> Alive:
         """Whether the process answers; asks nothing of the database."""
@@ -132,6 +159,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     def loan_valuation(loan_id: Identifier) -> Response:
         """What an open listing is worth over its term."""
         return answer("valuation", loan_id, ask_valuation)
+
+    @app.get(
+        "/v1/quotes", tags=["look-ups"], dependencies=guarded, response_model=Quote,
+        responses=_PROBLEMS | {422: {"model": Problem, "description": "No amount or no return"}} | _NO_KEY,
+    )
+    def quotes(amount: Amount, target_return: TargetReturn, currency: Currency = None) -> Response:
+        """What an order would get of what the night's orders have left, looked up: nothing is optimised here."""
+        asked, in_cents = currency or own_currency, amount.quantize(Decimal("0.01"))
+        return answer(
+            "quote", f"{asked} {in_cents} {target_return!r}", lambda _: ask_quote(asked, in_cents, target_return)
+        )
 
     @app.get(
         "/v1/publication", tags=["look-ups"], dependencies=guarded, responses={503: _PROBLEMS[503]} | _NO_KEY

@@ -24,7 +24,7 @@ Row = dict[str, object]
 _CURRENT = "SELECT current.batch_id AS current_batch_id, current.as_of_date AS current_as_of_date"
 _FROM = "FROM publication.latest_publication current"
 _WHERE = f"WHERE current.product = '{PRODUCT}'"
-# By name, $1 being the id. Each asks for the current batch in the same statement as for the row, so that "not there"
+# By name, $1 being the id, or the currency and $2 the point. Each asks for the current batch in the same statement as for the row, so that "not there"
 # has a batch too.
 _QUESTIONS = {
     "score": f"""{_CURRENT}, unscored.reason, score.* {_FROM}
@@ -36,9 +36,17 @@ _QUESTIONS = {
         LEFT JOIN publication.latest_allocation_summary summary ON summary.order_id = $1 {_WHERE}""",
     "holdings": """SELECT loan_id, borrower_id, identity_group_id, risk_group, amount, weight, expected_net_return
         FROM publication.latest_allocation WHERE order_id = $1 ORDER BY amount DESC, loan_id""",
+    "frontier": f"""{_CURRENT}, frontier.* {_FROM}
+        LEFT JOIN publication.latest_frontier frontier ON frontier.currency = $1 {_WHERE}
+        ORDER BY frontier.amount, frontier.target_return, frontier.point""",
+    "frontier_holdings": "SELECT * FROM publication.latest_frontier_holding WHERE currency = $1 AND point = $2",
+    "risk_group_caps": "SELECT risk_group, cap FROM publication.latest_risk_group_cap WHERE $1 IS NOT NULL",
     "publication": f"SELECT current.* {_FROM} {_WHERE} AND $1 IS NOT NULL",
     "current_batch": f"SELECT current.batch_id {_FROM} {_WHERE} AND $1 IS NOT NULL",
 }
+
+
+_TYPES = {"frontier_holdings": "text, integer"}
 
 
 class DatabaseDown(RuntimeError):
@@ -82,6 +90,31 @@ class Reader:
 
         summary, holdings = self._ask(read)
         return _published(summary), holdings
+
+    def standard_order(
+        self, currency: str, choose: Callable[[list[Row]], int | None]
+    ) -> tuple[Row, list[Row], list[Row], dict[int, float]]:
+        """The current batch, the currency's frontier by amount and target, the holdings of the point that choose picks of it
+        (none for None), and the caps per risk group, all from one snapshot."""
+
+        def read(session: connection) -> tuple[list[Row], list[Row], list[Row]]:
+            holdings, caps = [], []
+            with session.cursor() as cursor:
+                cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                cursor.execute("EXECUTE frontier (%s)", (currency,))
+                rows = cursor.fetchall()
+                point = choose(_points(rows))
+                if point is not None:
+                    cursor.execute("EXECUTE frontier_holdings (%s, %s)", (currency, point))
+                    holdings = cursor.fetchall()
+                    cursor.execute("EXECUTE risk_group_caps (%s)", (currency,))
+                    caps = cursor.fetchall()
+                cursor.execute("COMMIT")
+            return rows, holdings, caps
+
+        rows, holdings, caps = self._ask(read)
+        current = _published(rows[0] if rows else None)
+        return current, _points(rows), holdings, {int(row["risk_group"]): float(row["cap"]) for row in caps}
 
     def publication(self) -> Row:
         """The current batch and its origin."""
@@ -149,7 +182,7 @@ class Reader:
         session.autocommit = True
         with session.cursor() as cursor:
             for name, question in _QUESTIONS.items():
-                cursor.execute(f"PREPARE {name} (text) AS {question}")
+                cursor.execute(f"PREPARE {name} ({_TYPES.get(name, 'text')}) AS {question}")
         return session
 
     def _forget_idle(self) -> None:
@@ -163,6 +196,11 @@ class Reader:
             if session:
                 session.close()
             self._places.put(None)
+
+
+def _points(rows: list[Row]) -> list[Row]:
+    """Rows of the frontier; the one that stands for none has no point."""
+    return [row for row in rows if row["point"] is not None]
 
 
 def _published(row: Row | None) -> Row:

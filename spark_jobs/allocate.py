@@ -9,15 +9,19 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from conf.settings import Allocation as AllocationSettings
 from conf.settings import Settings
 from conf.source import Source, load_source
 from conf.tables import (
     ALLOCATION,
     ALLOCATION_SUMMARY,
     BORROWER_SCORE,
+    FRONTIER,
+    FRONTIER_HOLDING,
     INVESTOR_ORDER,
     LOAN,
     LOAN_VALUATION,
@@ -29,6 +33,7 @@ from conf.tables import (
 )
 from expectations.measures import Bound
 from models.allocation import Listings, Orders, Rules, allocate
+from models.frontier import frontier
 from models.hazard import Hazard, NoHistory, build_exposure
 from models.open_listings import DECIMALS, Terms, build_open_listings, build_valuation, is_eligible, with_score
 from models.registry import load_hazard
@@ -38,7 +43,8 @@ from spark_jobs.gates import Checked, check_tables, withdraw_results
 from spark_jobs.lake import Lake, MissingTable
 from spark_jobs.manifest import Night, current_night
 
-WRITTEN = (LOAN_VALUATION, RISK_GROUP_CAP, ALLOCATION, ALLOCATION_SUMMARY)
+# What several of them must agree on, the first four tell.
+WRITTEN = (LOAN_VALUATION, RISK_GROUP_CAP, ALLOCATION, ALLOCATION_SUMMARY, FRONTIER, FRONTIER_HOLDING)
 # Four series, monthly, with their revisions.
 MAX_INDICATOR_ROWS = 1_000_000
 CROSS_CHECKS = {
@@ -55,7 +61,7 @@ class TooManyRows(ValueError):
 
 
 def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
-    """Write loan_valuation, risk_group_cap, allocation and allocation_summary of the as-of date.
+    """Write loan_valuation, risk_group_cap, allocation, allocation_summary and the frontier of the as-of date.
 
     Raises NoOpenNight, TooManyRows, GateFailed, and SolverFailed where HiGHS finds no optimum in time.
     """
@@ -86,10 +92,11 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     rules = rules_of(settings, caps["cap"])
     allocation, summary, largest_gap = allocated(orders, listings, rules, seed_of(night.batch_id))
     results = {ALLOCATION: allocation, ALLOCATION_SUMMARY: summary}
+    results |= frontier_tables(listings, allocation, rules, limits, seed_of(night.batch_id))
     with ThreadPoolExecutor(len(results)) as pool:
         list(pool.map(lambda table: _replace(lake, night, table, _decimal(spark, table, results[table], decimals)), results))
 
-    crossed = build_cross_checks(*(lake.read_as_of(table, as_of_date) for table in WRITTEN), rules).first().asDict()
+    crossed = build_cross_checks(*(lake.read_as_of(table, as_of_date) for table in WRITTEN[:4]), rules).first().asDict()
     more = {name: (float(crossed[name]), Bound(None, 0, meaning)) for name, meaning in CROSS_CHECKS.items()}
     checks = [Checked(table, more=more if table == ALLOCATION else {}) for table in WRITTEN]
     check_tables(lake, checks, as_of_date, night.batch_id)
@@ -217,6 +224,20 @@ def _strings(table: pa.Table, column: str) -> np.ndarray:
     return table.column(column).to_numpy(zero_copy_only=False).astype(object)
 
 
+def _market(listings: pa.Table) -> Listings:
+    """loan_valuation with remaining_amount in minor units, as the allocation takes it."""
+    return Listings(
+        loan_id=_strings(listings, "loan_id"),
+        identity_group_id=_strings(listings, "identity_group_id"),
+        risk_group=listings["risk_group"].to_numpy(),
+        remaining=listings["remaining_amount"].to_numpy(),
+        expected_net_return=listings["expected_net_return"].to_numpy(),
+        prob_default_lifetime=listings["prob_default_lifetime"].to_numpy(),
+        expected_loss=listings["expected_loss"].to_numpy(),
+        currency=_strings(listings, "currency"),
+    )
+
+
 def allocated(orders: pa.Table, listings: pa.Table, rules: Rules, seed: int) -> tuple[pa.Table, pa.Table, float]:
     """allocation and allocation_summary of the night, but for as_of_date and batch_id; amounts in minor units. And the
     largest gap of any tier's program.
@@ -229,17 +250,7 @@ def allocated(orders: pa.Table, listings: pa.Table, rules: Rules, seed: int) -> 
         target_return=orders["target_return"].to_numpy(),
         currency=_strings(orders, "currency"),
     )
-    market = Listings(
-        loan_id=_strings(listings, "loan_id"),
-        identity_group_id=_strings(listings, "identity_group_id"),
-        risk_group=listings["risk_group"].to_numpy(),
-        remaining=listings["remaining_amount"].to_numpy(),
-        expected_net_return=listings["expected_net_return"].to_numpy(),
-        prob_default_lifetime=listings["prob_default_lifetime"].to_numpy(),
-        expected_loss=listings["expected_loss"].to_numpy(),
-        currency=_strings(listings, "currency"),
-    )
-    found = allocate(book, market, rules, seed)
+    found = allocate(book, _market(listings), rules, seed)
     of_listing = listings.take(pa.array(found.listing))
     allocation = pa.table({
         "order_id": orders["order_id"].take(pa.array(found.order)),
@@ -263,6 +274,51 @@ def allocated(orders: pa.Table, listings: pa.Table, rules: Rules, seed: int) -> 
         "rounding_gap": pa.array(found.rounding_gap.round(DECIMALS), pa.float64(), from_pandas=True),
     })
     return allocation, summary, found.largest_gap
+
+
+def frontier_tables(
+    listings: pa.Table, allocation: pa.Table, rules: Rules, limits: AllocationSettings, seed: int
+) -> dict[Table, pa.Table]:
+    """frontier and frontier_holding of the night, but for as_of_date and batch_id; amounts in minor units.
+
+    listings: loan_valuation with remaining_amount in minor units, of which allocation, tonight's orders, has its part.
+    """
+    given = allocation.group_by("loan_id").aggregate([("amount", "sum")])
+    of_listing = pc.index_in(listings["loan_id"], given["loan_id"].combine_chunks())
+    left = pc.subtract(listings["remaining_amount"], pc.fill_null(given["amount_sum"].take(of_listing), 0))
+    found = frontier(
+        _market(listings.set_column(listings.column_names.index("remaining_amount"), "remaining_amount", left)), rules, seed,
+        amounts=limits.frontier_amounts, targets=limits.frontier_targets,
+    )
+    got = found.allocation
+    first_of_currency = np.searchsorted(found.currency.astype(str), found.currency.astype(str))
+    point = pa.array(np.arange(len(found.currency)) - first_of_currency + 1, pa.int32())
+    currency = pa.array(found.currency, pa.string())
+    points = pa.table({
+        "currency": currency,
+        "point": point,
+        "amount": pa.array(found.amount, pa.int64()),
+        "target_return": pa.array(found.target_return, pa.float64()),
+        "note_amount": pa.array([rules.note[one] for one in found.currency], pa.int64()),
+        "identity_group_cap": pa.array(np.full(len(point), rules.identity_group_cap), pa.float64()),
+        "allocated_amount": pa.array(got.allocated, pa.int64()),
+        "expected_net_return": pa.array(got.expected_net_return.round(DECIMALS), pa.float64()),
+        "expected_loss": pa.array(got.expected_loss.round(DECIMALS), pa.float64()),
+        "cvar95": pa.array(got.cvar95.round(DECIMALS), pa.float64()),
+        "loan_count": pa.array(got.loan_count, pa.int32()),
+        "status": pa.array(got.status, pa.string()),
+        "binding_constraint": pa.array(got.binding_constraint, pa.string()),
+        "message": pa.array(got.message, pa.string()),
+    })
+    of_listing = listings.take(pa.array(got.listing))
+    holdings = pa.table({
+        "currency": currency.take(pa.array(got.order)),
+        "point": point.take(pa.array(got.order)),
+        **{name: of_listing[name] for name in ("loan_id", "borrower_id", "identity_group_id", "risk_group")},
+        "amount": pa.array(got.amount, pa.int64()),
+        **{name: of_listing[name] for name in ("expected_net_return", "expected_loss")},
+    })
+    return {FRONTIER: points, FRONTIER_HOLDING: holdings}
 
 
 def build_cross_checks(

@@ -26,7 +26,8 @@ def make_batch(day: date, version: str = "1") -> Batch:
 
 
 def make_rows(batch: Batch, borrowers: int = 3) -> dict[str, list[dict]]:
-    """A tiny night: a few scored borrowers, one unscored, one listing, five caps, one order on that listing."""
+    """A tiny night: a few scored borrowers, one unscored, one listing, five caps, one order on that
+    listing, and a frontier of it."""
     who, day = batch.batch_id, batch.as_of_date
     return {
         "borrower_score": [
@@ -70,6 +71,28 @@ def make_rows(batch: Batch, borrowers: int = 3) -> dict[str, list[dict]]:
                 "binding_constraint": "listings", "message": "too few listings", "currency": "USD", "batch_id": who,
                 "cvar95": 0.09, "rounding_gap": -0.0007,
             }
+        ],
+        # A tenth per borrower: standard orders of 10 and of 40 notes, the larger of which holds two of its loan.
+        "frontier": [
+            {
+                "currency": "USD", "point": point, "as_of_date": day, "amount": Decimal(amount), "target_return": target,
+                "note_amount": Decimal("25.00"), "identity_group_cap": 0.1, "allocated_amount": Decimal(allocated),
+                "expected_net_return": 0.07, "expected_loss": 0.03, "cvar95": tail, "loan_count": 1, "status": "on_target",
+                "binding_constraint": binding, "message": "With at most 10% per borrower, 7.00% is the most tonight.",
+                "batch_id": who,
+            }
+            for point, amount, target, allocated, tail, binding in (
+                (1, "250.00", 0.06, "25.00", 0.3, None), (2, "250.00", 0.07, "25.00", 0.4, "identity_group_cap"),
+                (3, "1000.00", 0.07, "50.00", 0.2, "identity_group_cap"),
+            )
+        ],
+        "frontier_holding": [
+            {
+                "currency": "USD", "point": point, "loan_id": "l1", "as_of_date": day, "borrower_id": "b0",
+                "identity_group_id": "g0", "risk_group": 1, "amount": Decimal(amount), "expected_net_return": 0.07,
+                "expected_loss": 0.03, "batch_id": who,
+            }
+            for point, amount in ((1, "25.00"), (2, "25.00"), (3, "50.00"))
         ],
     }
 

@@ -102,6 +102,31 @@ def test_a_valuation_is_told(client):
     assert (answer["remaining_amount"], answer["grade"], answer["prob_default_lifetime"]) == ("1000.00", "A", 0.05)
 
 
+def test_a_quote_is_looked_up_and_kept(client, monkeypatch):
+    asked = []
+    ask = Reader.standard_order
+    monkeypatch.setattr(
+        reader_module.Reader, "standard_order", lambda self, *what: asked.append(what[0]) or ask(self, *what)
+    )
+    answer = client.get("/v1/quotes?amount=500&target_return=0.06")
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "as_of_date": "2020-01-01", "currency": "USD", "amount": "500.00", "target_return": 0.06, "allocated_amount": "25.00",
+        "unallocated_amount": "475.00", "expected_net_return": 0.07, "expected_loss": 0.03, "cvar95": 0.3, "loan_count": 1,
+        "status": "on_target", "standard_amount": "1000.00", "standard_target_return": 0.07, "batch_id": make_batch(DAY).batch_id,
+        "message": "1 loan, expected to return 7.00% a year net; the target is 6.00%. 475 USD is left: the caps and what is open "
+        "tonight leave no room for it.",
+        "holdings": [
+            {
+                "loan_id": "l1", "borrower_id": "b0", "identity_group_id": "g0", "risk_group": 1, "amount": "25.00",
+                "weight": 0.05, "expected_net_return": 0.07,
+            }
+        ],
+    }
+    assert client.get("/v1/quotes?amount=500.00&target_return=.06&currency=USD").content == answer.content
+    assert asked == ["USD"]
+
+
 def test_the_publication_is_told_with_its_origin(client):
     answer = client.get("/v1/publication").json()
     assert (answer["batch_id"], answer["as_of_date"]) == (make_batch(DAY).batch_id, "2020-01-01")
@@ -117,6 +142,10 @@ def test_the_publication_is_told_with_its_origin(client):
         ("/v1/orders/o9/portfolio", "order o9 is not in the published batch"),
         ("/v1/borrowers/2024%2F001/score", "borrower 2024/001 is not in the published batch"),
         ("/v1/loans/' OR '1'='1/valuation", "loan ' OR '1'='1 is not in the published batch"),
+        ("/v1/quotes?amount=100&target_return=0.06", "(as of 2020-01-01): with notes of 25 USD and at most 10% per borrower an"),
+        ("/v1/quotes?amount=2000&target_return=0.06", "is enough for an order of 1000 USD: this one has 2000 USD"),
+        ("/v1/quotes?amount=500&target_return=0.2", "20.00% a year is out of reach for an order of up to 1000 USD: With at most"),
+        ("/v1/quotes?amount=500&target_return=0.06&currency=KRW", "no quote in KRW from the published batch 2020-01-01-"),
     ],
 )
 def test_what_is_not_there_is_404_in_words(client, path, words):
@@ -131,6 +160,23 @@ def test_what_is_no_identifier_is_422_in_words(client, identifier):
     answer = client.get(f"/v1/borrowers/{identifier}/score")
     assert answer.status_code == 422
     assert answer.json()["detail"].startswith("borrower_id: String should")
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ("amount=0&target_return=0.06", "amount: Input should be greater than 0"),
+        ("amount=ten&target_return=0.06", "amount: Input should be a valid decimal"),
+        ("amount=10.001&target_return=0.06", "amount: Decimal input should have no more than 2 decimal places"),
+        ("amount=100", "target_return: Field required"),
+        ("amount=100&target_return=nan", "target_return: "),
+        ("amount=100&target_return=0.06&currency=usd", "currency: String should match pattern"),
+    ],
+)
+def test_what_is_no_order_is_422_in_words(client, asked, words):
+    answer = client.get(f"/v1/quotes?{asked}")
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith(words)
 
 
 def test_answers_are_kept_until_the_publication_moves(client, published, monkeypatch):
@@ -174,7 +220,7 @@ def test_processes_share_their_answers_by_redis_until_the_publication_moves(publ
 def test_nothing_published_is_503(empty_market):
     with TestClient(create_app(empty_market)) as client:
         assert client.get("/health").json() == {"status": "ok"}
-        for path in ("/ready", "/v1/publication", "/v1/borrowers/b1/score", "/v1/orders/o1/portfolio"):
+        for path in ("/ready", "/v1/publication", "/v1/borrowers/b1/score", "/v1/orders/o1/portfolio", "/v1/quotes?amount=500&target_return=0.06"):
             answer = client.get(path)
             assert answer.status_code == 503
             assert "nothing has been published yet" in answer.json()["detail"]
@@ -214,7 +260,7 @@ def test_redis_being_away_costs_no_answer(published, free_port):
 
 def test_every_look_up_has_an_example_in_its_documentation(client):
     described = client.get("/openapi.json").json()
-    for name in ("Score", "Portfolio", "Valuation", "Publication", "Problem"):
+    for name in ("Score", "Portfolio", "Quote", "Valuation", "Publication", "Problem"):
         schema = described["components"]["schemas"][name]
         assert set(schema["examples"][0]) == set(schema["properties"]), name
     assert {"401", "404", "422", "503"} <= set(described["paths"]["/v1/borrowers/{borrower_id}/score"]["get"]["responses"])

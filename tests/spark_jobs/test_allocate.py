@@ -15,6 +15,8 @@ from conf.tables import (
     ALLOCATION,
     ALLOCATION_SUMMARY,
     BORROWER_SCORE,
+    FRONTIER,
+    FRONTIER_HOLDING,
     INVESTOR_ORDER,
     LOAN,
     LOAN_VALUATION,
@@ -85,7 +87,9 @@ LOANS = [
 def lake(spark, tmp_path_factory) -> Lake:
     """Silver and scores of one hand-made night, written once."""
     home = tmp_path_factory.mktemp("market")
-    lake = Lake(spark, load_settings(home=home))
+    settings = load_settings(home=home)
+    few = settings.allocation.model_copy(update={"frontier_amounts": 2, "frontier_targets": 2})
+    lake = Lake(spark, settings.model_copy(update={"allocation": few}))
     borrowers = [f"b-l{number:02d}" for number in range(30)] + ["b-full", "b-withdrawn", "b-outside", "b-tomorrow"]
     scores = [
         {
@@ -139,7 +143,7 @@ def night(lake, monkeypatch, gates_without_database) -> Night:
     return opened
 
 
-def test_night_writes_four_tables_that_agree_and_again_the_same(spark, lake, night, capsys):
+def test_night_writes_six_tables_that_agree_and_again_the_same(spark, lake, night, capsys):
     def written():
         return [sorted(map(repr, lake.read_as_of(table, AS_OF).collect())) for table in job.WRITTEN]
 
@@ -169,11 +173,25 @@ def test_night_writes_four_tables_that_agree_and_again_the_same(spark, lake, nig
     assert fills["expected_loss"] < fills["cvar95"] < 0.9
     assert tiny["message"] == "12 USD is less than a note of 25 USD."
 
-    held = lake.read_as_of(ALLOCATION, AS_OF).where("order_id = 'fills'").collect()
+    allocation = lake.read_as_of(ALLOCATION, AS_OF).collect()
+    held = [row for row in allocation if row["order_id"] == "fills"]
     assert sum(row["amount"] for row in held) == Decimal("1000.00")
     assert max(row["amount"] for row in held) <= Decimal("50.00")
     assert held[0]["weight"] == pytest.approx(float(held[0]["amount"]) / 1010.50, abs=1e-9)
     assert {row["batch_id"] for row in held} == {night.batch_id}
+    # What the orders leave: the smallest order and the largest, each of least tail loss and of most return.
+    points = lake.read_as_of(FRONTIER, AS_OF).orderBy("point").collect()
+    assert [row["point"] for row in points] == [1, 2, 3, 4] and points[0]["amount"] == Decimal("500.00")
+    assert all(row["note_amount"] == Decimal("25.00") and row["message"] for row in points)
+    holdings = lake.read_as_of(FRONTIER_HOLDING, AS_OF).collect()
+    for point in points:
+        own = [row for row in holdings if row["point"] == point["point"]]
+        assert sum(row["amount"] for row in own) == point["allocated_amount"] and len(own) == point["loan_count"]
+        for row in own:
+            given_out = sum(one["amount"] for one in allocation if one["loan_id"] == row["loan_id"])
+            assert row["amount"] <= valuation[row["loan_id"]]["remaining_amount"] - given_out
+            assert row["identity_group_id"] == valuation[row["loan_id"]]["identity_group_id"]
+
     told = capsys.readouterr().out
     assert "31 listings valued (1 of unscored borrowers and 1 outside policy left out); 3 orders" in told
     assert "caps are static: no market indicators" in told
@@ -196,7 +214,7 @@ def test_night_before_anything_was_known_is_written_too(spark, lake, night, monk
     day = date(2020, 5, 1)
     monkeypatch.setattr(job, "current_night", lambda *_: replace(night, as_of_date=day))
     job.run(spark, lake.settings, day)
-    assert [lake.read_as_of(table, day).count() for table in job.WRITTEN] == [0, 5, 0, 0]
+    assert [lake.read_as_of(table, day).count() for table in job.WRITTEN] == [0, 5, 0, 0, 0, 0]
 
 
 def test_model_without_hazard_is_named(spark, lake, night, monkeypatch):
