@@ -298,6 +298,7 @@ def _allocate_currency(currency: str, orders: np.ndarray, offered: np.ndarray, r
     together = np.flatnonzero(large_enough)
     for book in together[:, None] if alone else [together]:
         own_stock = replace(stock, notes=stock.notes.copy())
+        tail.forget_old_cuts()
         tiers = _solve_tiers(own_stock, limits, tail, book, rules)
         results.largest_gap = max([results.largest_gap, *(tier.solution.gap for tier in tiers)])
         holdings = _whole_notes(tiers, own_stock, limits)
