@@ -129,7 +129,8 @@ LOAN = _silver(
     listed_on DATE NOT NULL, originated_on DATE, funded_amount DECIMAL(18,2) NOT NULL, status STRING NOT NULL,
     closed_on DATE, currency STRING NOT NULL""",
     ("loan_id", "known_from"),
-    """Loan requests and loans. status: listed, withdrawn, current, paid, charged_off; a later row of the same
+    """Loan requests and loans. funded_amount: of a listing, by others than this product's orders; of a loan, what was lent.
+    status: listed, withdrawn, current, paid, charged_off; a later row of the same
     loan tells a later status. purpose: business for a loan to a business of the borrower's, any other word else, null
     where unknown. closed_on: the day it was paid in full or charged off.""",
 )
@@ -272,6 +273,20 @@ RISK_GROUP_CAP = _gold(
     without indicators; sensitivity: log change of the default rate per unit of stress. basis: fitted (on realised
     defaults), stated (by the settings: too little history) or static (no indicators).""",
 )
+HOLDING = _gold(
+    "holding",
+    """order_id STRING NOT NULL, loan_id STRING NOT NULL, as_of_date DATE NOT NULL, investor_id STRING NOT NULL,
+    borrower_id STRING NOT NULL, identity_group_id STRING NOT NULL, risk_group INT NOT NULL, amount DECIMAL(18,2) NOT NULL,
+    principal_outstanding DECIMAL(18,2) NOT NULL, principal_back DECIMAL(18,2) NOT NULL,
+    principal_lost DECIMAL(18,2) NOT NULL, status STRING NOT NULL, expected_net_return DOUBLE NOT NULL,
+    currency STRING NOT NULL, batch_id STRING NOT NULL""",
+    ("order_id", "loan_id", "as_of_date"),
+    "allocate",
+    """What orders, open or not, own before that night of the loans that earlier nights gave them (amount), as silver knows
+    it then. The nights that count are the one that readers read when the night was opened and those that it built on.
+    status: committed (the listing is open), performing, repaid, defaulted or returned (never lent). principal_back: repaid
+    or given back, recoveries of a default among it; principal_lost: the rest of a default. expected_net_return: as bought.""",
+)
 ALLOCATION = _gold(
     "allocation",
     """order_id STRING NOT NULL, loan_id STRING NOT NULL, as_of_date DATE NOT NULL, borrower_id STRING NOT NULL,
@@ -287,15 +302,20 @@ ALLOCATION_SUMMARY = _gold(
     allocated_amount DECIMAL(18,2) NOT NULL, unallocated_amount DECIMAL(18,2) NOT NULL, target_return DOUBLE NOT NULL,
     expected_net_return DOUBLE, expected_loss DOUBLE, loan_count INT NOT NULL, status STRING NOT NULL,
     binding_constraint STRING, message STRING NOT NULL, currency STRING NOT NULL, batch_id STRING NOT NULL,
-    cvar95 DOUBLE, rounding_gap DOUBLE""",
+    cvar95 DOUBLE, rounding_gap DOUBLE, held_amount DECIMAL(18,2), held_loan_count INT, lost_amount DECIMAL(18,2),
+    owned_net_return DOUBLE""",
     ("order_id", "as_of_date"),
     "allocate",
-    """One row per open order. status: on_target, below_target (the nearest feasible portfolio), unfilled.
+    """One row per open order. status, of all that the order owns: on_target, below_target (the nearest feasible portfolio),
+    unfilled (it owns nothing). held_amount and held_loan_count: what it owned before (table holding), lost_amount: what
+    defaults have cost it, made up for by new money as repaid principal is; allocated_amount and loan_count: bought tonight,
+    as are the figures of returns, losses and the tail but owned_net_return, which is of old and new together.
     binding_constraint names what stands in the way; message says it in words. cvar95: mean loss in the worst
     twentieth of fresh scenarios, as expected_loss a fraction of what is allocated. rounding_gap: at most so much more of it
     do whole notes lose in the tail than the fractional optimum of all orders with this target would (as the programs count
     it, over their own scenarios); negative where they lose less, as they return less than the rounded target or got more
-    of a scarce loan. All are null when unfilled, the gap also where there was no room for the target's orders.""",
+    of a scarce loan. All are null where nothing is bought, the gap also where there was no room for the
+    target's orders; owned_net_return is null when unfilled.""",
 )
 FRONTIER = _gold(
     "frontier",
@@ -347,7 +367,7 @@ SILVER: tuple[Table, ...] = (
 INGEST_RECORDS: tuple[Table, ...] = (INVESTOR_ORDER, LANDED_FILE, QUARANTINE)
 GOLD: tuple[Table, ...] = (
     POPULATION, UNSCORED, *FEATURE_TABLES.values(), TRAINING_SET, BORROWER_SCORE, DRIFT, EXPECTED_PERFORMANCE, LOAN_VALUATION,
-    RISK_GROUP_CAP, ALLOCATION, ALLOCATION_SUMMARY, FRONTIER, FRONTIER_HOLDING, GATE_RESULT,
+    RISK_GROUP_CAP, HOLDING, ALLOCATION, ALLOCATION_SUMMARY, FRONTIER, FRONTIER_HOLDING, GATE_RESULT,
 )
 TABLES: dict[str, Table] = {table.name: table for table in (LANDED_FILE, *SILVER, QUARANTINE, *GOLD, TRUTH_DEFAULT)}
 

@@ -21,6 +21,7 @@ from conf.tables import (
     FEATURE_TABLES,
     FRONTIER,
     FRONTIER_HOLDING,
+    HOLDING,
     INGEST_RECORDS,
     LOAN,
     LOAN_VALUATION,
@@ -69,7 +70,7 @@ with DAG(
     gate_scores = gate("gate_scores", "score", (BORROWER_SCORE,))
     gate_allocations = gate(
         "gate_allocations", "allocate",
-        (LOAN_VALUATION, RISK_GROUP_CAP, ALLOCATION, ALLOCATION_SUMMARY, FRONTIER, FRONTIER_HOLDING),
+        (LOAN_VALUATION, RISK_GROUP_CAP, HOLDING, ALLOCATION, ALLOCATION_SUMMARY, FRONTIER, FRONTIER_HOLDING),
     )
 
     chain_gated(

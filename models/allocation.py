@@ -11,6 +11,10 @@ All orders of a currency together:
 4. The tier's amounts become whole notes per order (``models.whole_notes``); caps and remainders hold exactly.
 5. Each order's CVaR is told from fresh scenarios with drawn defaults, which no program has seen.
 
+What an order owns already counts (``models.owned``): only the rest of its amount is invested, at the return that old and
+new money together need for the target, under what room is left. Orders that own something form tiers of their own, as
+their rooms differ; an order's own rooms then project its tier's proportions.
+
 A listing that is expected to lose money is not bought for anyone. Input order never matters: everything is sorted by
 id first, and ties go to the smaller id.
 """
@@ -24,6 +28,7 @@ from functools import cached_property
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from models.owned import Owned, party_rooms, target_of_new_money, whole_notes_of
 from models.scenarios import DefaultCorrelation, Exposures, conditional_losses, cvar_of_holdings
 from models.tier_program import (
     Tail,
@@ -107,7 +112,8 @@ class Allocation:
 
     Per order, in input order: allocated (minor units), expected_net_return and expected_loss (weighted by amount, nan
     when unfilled), cvar95 (of the loss, from fresh scenarios; nan when unfilled), loan_count, status (on_target,
-    below_target, unfilled), binding_constraint (a name or None) and message. rounding_gap: at most so far does the tail
+    below_target, unfilled), binding_constraint (a name or None) and message. All of these but status, which is that of all
+    that the order owns (unfilled: nothing), are of what is bought tonight; owned_net_return is of old and new together. rounding_gap: at most so far does the tail
     loss of the order's whole notes lie above that of its tier's continuous optimum, both as the programs value it
     (``excess_values``, also for when it is negative), a fraction of what is allocated; nan when unfilled or where the
     optimum holds nothing. largest_gap: of any tier's program, how far its value may lie above the optimum, as a fraction.
@@ -125,6 +131,7 @@ class Allocation:
     binding_constraint: np.ndarray
     message: np.ndarray
     rounding_gap: np.ndarray
+    owned_net_return: np.ndarray
     largest_gap: float
 
 
@@ -138,9 +145,10 @@ class _Tier:
 
 
 def allocate(
-    orders: Orders, listings: Listings, rules: Rules, seed: int, balance: np.ndarray | None = None
+    orders: Orders, listings: Listings, rules: Rules, seed: int, owned: Owned | None = None, balance: np.ndarray | None = None
 ) -> Allocation:
-    """Holdings for every order, whole notes each, and what became of the order in words. seed: of the scenarios.
+    """Holdings for every order, whole notes each, and what became of the order in words. seed: of the scenarios; owned:
+    before tonight, None where no order owns anything.
 
     balance: values of the listings, shape (conditions, listings), of which each tier's mean is 0 before its notes are
     made whole; None for no condition. A portfolio is so held to the mix of another: a characteristic less its mean there.
@@ -150,20 +158,20 @@ def allocate(
     tier than MAX_TIER_NOTES; SolverFailed when HiGHS finds no optimum in time.
     """
     _refuse_bad_input(orders, listings, rules)
-    return _allocated(orders, listings, rules, seed, balance, alone=False)
+    owned = owned or Owned.nothing(orders.order_id, len(rules.risk_group_caps))
+    return _allocated(_Results(orders, listings, rules, seed, owned, balance), alone=False)
 
 
 def allocate_alone(orders: Orders, listings: Listings, rules: Rules, seed: int) -> Allocation:
     """What each order would get if it were tonight's only one; a target may be MOST_RETURN. Else as ``allocate``."""
     finite = np.where(orders.target_return == MOST_RETURN, 0.0, orders.target_return)
     _refuse_bad_input(replace(orders, target_return=finite), listings, rules)
-    return _allocated(orders, listings, rules, seed, None, alone=True)
+    nothing = Owned.nothing(orders.order_id, len(rules.risk_group_caps))
+    return _allocated(_Results(orders, listings, rules, seed, nothing, None), alone=True)
 
 
-def _allocated(
-    orders: Orders, listings: Listings, rules: Rules, seed: int, balance: np.ndarray | None, *, alone: bool
-) -> Allocation:
-    results = _Results(orders, listings, rules, seed, balance)
+def _allocated(results: _Results, *, alone: bool) -> Allocation:
+    orders, listings = results.orders, results.listings
     for currency in np.unique(orders.currency):
         mine = np.flatnonzero(orders.currency == currency)
         offered = np.flatnonzero(listings.currency == currency)
@@ -208,10 +216,11 @@ class _Results:
     """Per-order results and holdings while they are collected."""
 
     def __init__(
-        self, orders: Orders, listings: Listings, rules: Rules, seed: int, balance: np.ndarray | None
+        self, orders: Orders, listings: Listings, rules: Rules, seed: int, owned: Owned, balance: np.ndarray | None
     ) -> None:
         count = len(orders.order_id)
-        self.orders, self.listings, self.rules, self.seed, self.balance = orders, listings, rules, seed, balance
+        self.orders, self.listings, self.rules, self.seed = orders, listings, rules, seed
+        self.owned, self.balance = owned, balance
         self.holdings: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self.allocated = np.zeros(count, dtype=np.int64)
         self.net_return = np.full(count, np.nan)
@@ -222,6 +231,25 @@ class _Results:
         self.message = np.full(count, "", dtype=object)
         self.rounding_gap = np.full(count, np.nan)
         self.largest_gap = 0.0
+
+    def together(self, order: int) -> float:
+        """Mean expected net return of what the order owned before and buys; nan where that is nothing."""
+        owned, bought = int(self.owned.principal[order]), int(self.allocated[order])
+        if bought == 0:
+            return float(self.owned.net_return[order]) if owned else np.nan
+        if owned == 0:
+            return float(self.net_return[order])
+        return float((owned * self.owned.net_return[order] + bought * self.net_return[order]) / (owned + bought))
+
+    def buy_nothing(self, order: int, binding: str, message: str, words: _Words) -> None:
+        """Tell why nothing is bought for an order; its status is that of what it owns."""
+        self.binding[order], self.message[order] = binding, message
+        if self.owned.principal[order] > 0:
+            target = float(self.orders.target_return[order])
+            reaches = self.together(order) >= target - RETURN_TOLERANCE
+            self.status[order] = ON_TARGET if reaches else BELOW_TARGET
+            holds = words.holds(int(self.owned.loans[order]), int(self.owned.principal[order]), self.together(order))
+            self.message[order] = f"{message} {holds}; the target is {target:.2%}."
 
     def hold(self, order: int, listing: np.ndarray, amount: np.ndarray) -> None:
         self.holdings.append((np.full(len(listing), order), listing, amount))
@@ -244,7 +272,8 @@ class _Results:
         )
         return Allocation(
             order, listing, amount, self.allocated, self.net_return, self.loss, tail, self.loans, self.status,
-            self.binding, self.message, self.rounding_gap, self.largest_gap,
+            self.binding, self.message, self.rounding_gap, np.array([self.together(one) for one in range(len(self.allocated))]),
+            self.largest_gap,
         )
 
 
@@ -269,15 +298,16 @@ def _allocate_currency(currency: str, orders: np.ndarray, offered: np.ndarray, r
     as if it came alone."""
     rules, listings = results.rules, results.listings
     note = rules.note[currency]
-    amount = results.orders.amount[orders]
+    amount, owned = results.orders.amount[orders], results.owned
     words = _Words(currency, note, rules)
+    to_invest = np.clip(amount - owned.principal[orders], 0, None)
 
     notes = listings.remaining[offered] // note
     buyable = (notes > 0) & (listings.expected_net_return[offered] > 0)
     if not buyable.any():
         reason = words.nothing_to_buy(len(offered), bool((notes > 0).any()))
         for order in orders:
-            results.binding[order], results.message[order] = "listing_remaining", reason
+            results.buy_nothing(order, "listing_remaining", reason, words)
         return
     offered, notes = offered[buyable], notes[buyable]
     exposures = _exposures(listings, offered)
@@ -288,11 +318,15 @@ def _allocate_currency(currency: str, orders: np.ndarray, offered: np.ndarray, r
         risk_group=exposures.risk_group,
         balance=None if results.balance is None else results.balance[:, offered],
     )
-    limits = _order_limits(amount, note, results.orders.target_return[orders], rules, int(notes.sum()))
+    rooms = party_rooms(owned, orders, amount, listings.identity_group_id[offered], currency, rules.identity_group_cap, note)
+    limits = _order_limits(orders, results, note, int(notes.sum()), rooms)
     large_enough = (limits.notes > 0) & (limits.group_cap > 0)
     for position in np.flatnonzero(~large_enough):
         order = orders[position]
-        results.binding[order], results.message[order] = "note_amount", words.too_small(int(amount[position]))
+        if owned.principal[order] > 0:
+            results.buy_nothing(order, "fully_invested", words.fully_invested(int(to_invest[position])), words)
+        else:
+            results.buy_nothing(order, "note_amount", words.too_small(int(amount[position])), words)
     tail = tail_of(exposures, rules, results.seed)
     highest_return = float(stock.expected_net_return.max())
     together = np.flatnonzero(large_enough)
@@ -307,28 +341,39 @@ def _allocate_currency(currency: str, orders: np.ndarray, offered: np.ndarray, r
             results.rounding_gap[orders[tier.orders]] = _rounding_gaps(tier, holdings, tail)
             for position in tier.orders:
                 order, (listing, held) = orders[position], holdings[position]
-                if len(listing):
-                    results.hold(order, offered[listing], held * note)
+                if len(listing) == 0:
+                    binding = explanation.volume_binds
+                    results.buy_nothing(order, binding, f"No note could be placed: {words.room(binding)}.", words)
+                    continue
+                results.hold(order, offered[listing], held * note)
                 status, binding, message = explanation.of(
-                    int(amount[position]), int(held.sum()) * note, len(listing), results.net_return[order],
-                    limits.target_return[position],
+                    _Outcome.of(results, order, int(to_invest[position]), float(limits.target_return[position]))
                 )
                 results.status[order], results.binding[order], results.message[order] = status, binding, message
 
 
-def _order_limits(amount: np.ndarray, note: int, target: np.ndarray, rules: Rules, offered: int) -> OrderLimits:
-    """Whole notes that each order may hold, in all, per identity group and per risk group; offered: notes for sale tonight."""
+def _order_limits(
+    orders: np.ndarray, results: _Results, note: int, offered: int, rooms: Mapping[int, tuple[np.ndarray, np.ndarray]]
+) -> OrderLimits:
+    """Whole notes that each order may buy, in all, per identity group and per risk group; offered: notes for sale tonight.
 
-    def capped(share: float) -> np.ndarray:
-        # A share of an amount that is a whole number of notes must not lose one to binary fractions.
-        return np.floor(share * amount / note + 1e-9).astype(np.int64)
-
+    rooms: for parties of which something is owned."""
+    rules, owned = results.rules, results.owned
+    amount, principal = results.orders.amount[orders], owned.principal[orders]
+    # No order counts for more than there is: an absurd amount must not take every listing from all others.
+    notes = np.minimum(np.clip(amount - principal, 0, None) // note, offered).astype(np.int64)
     return OrderLimits(
-        # No order counts for more than there is: an absurd amount must not take every listing from all others.
-        notes=np.minimum(amount // note, offered).astype(np.int64),
-        group_cap=capped(rules.identity_group_cap),
-        risk_caps=np.stack([capped(cap) for cap in rules.risk_group_caps], axis=1),
-        target_return=target.astype(float),
+        notes=notes,
+        group_cap=whole_notes_of(rules.identity_group_cap, amount, np.zeros(len(amount), dtype=np.int64), note),
+        risk_caps=np.stack([
+            whole_notes_of(cap, amount, owned.of_risk_groups[orders, group], note)
+            for group, cap in enumerate(rules.risk_group_caps)
+        ], axis=1),
+        target_return=target_of_new_money(
+            results.orders.target_return[orders].astype(float), principal, owned.net_return[orders], notes * note
+        ),
+        owns=principal > 0,
+        party_rooms=rooms,
     )
 
 
@@ -339,35 +384,45 @@ def _solve_tiers(stock: Stock, limits: OrderLimits, tail: Tail, orders: np.ndarr
     step, highest = rules.target_step, float(stock.expected_net_return.max())
     # Targets above every listing are one tier, and those that any portfolio reaches another.
     number = np.ceil(np.clip(limits.target_return[orders], 0, highest + step) / step - 1e-9).astype(np.int64)
-    targets = {float(one * step): orders[number == one] for one in np.unique(number)}
+    owns = limits.owns[orders]
+    targets = {
+        (bool(more), float(one * step)): orders[(number == one) & (owns == more)]
+        for more in np.unique(owns) for one in np.unique(number[owns == more])
+    }
     offered = stock.notes.astype(float)
     first = _solve_round(targets, offered, stock, limits, tail, rules)
     if not first.beyond and all(tier.solution.reached for tier in first.tiers):
         return first.tiers
     reached = [tier for tier in first.tiers if tier.solution.reached]
-    short = {tier.problem.target_return: tier.orders for tier in first.tiers if not tier.solution.reached} | first.beyond
+    short = {
+        (bool(limits.owns[tier.orders[0]]), tier.problem.target_return): tier.orders
+        for tier in first.tiers if not tier.solution.reached
+    } | first.beyond
     left = offered - sum((tier.solution.notes for tier in reached), np.zeros(len(offered)))
     second = _solve_round(short, np.clip(left, 0, None), stock, limits, tail, rules)
     if not second.beyond:
         return reached + second.tiers
     # All that is to be had: a target above every listing.
-    beyond = np.sort(np.concatenate(list(second.beyond.values())))
-    problem = _problem(beyond, highest + step, second.offered_per_note, stock, limits, rules)
-    return [*reached, *second.tiers, _Tier(beyond, problem, solve_tier(problem, tail))]
+    tiers = [*reached, *second.tiers]
+    for more in sorted({owns for owns, _ in second.beyond}):
+        beyond = np.sort(np.concatenate([mine for (owns, _), mine in second.beyond.items() if owns == more]))
+        problem = _problem(beyond, highest + step, second.offered_per_note, stock, limits, rules)
+        tiers.append(_Tier(beyond, problem, solve_tier(problem, tail)))
+    return tiers
 
 
 @dataclass(frozen=True)
 class _Round:
-    """What one round of solving found: tiers solved, and orders by target where it is beyond what all of them together
-    can return. offered_per_note: of each listing, for each note to invest."""
+    """What one round of solving found: tiers solved, and orders by whether they own something and target, where that is
+    beyond what all of their kind together can return. offered_per_note: of each listing, for each note to invest."""
 
     tiers: list[_Tier]
-    beyond: dict[float, np.ndarray]
+    beyond: dict[tuple[bool, float], np.ndarray]
     offered_per_note: np.ndarray
 
 
 def _solve_round(
-    targets: Mapping[float, np.ndarray],
+    targets: Mapping[tuple[bool, float], np.ndarray],
     offered: np.ndarray,
     stock: Stock,
     limits: OrderLimits,
@@ -377,14 +432,19 @@ def _solve_round(
     """Offer listings (in notes) to the tiers pro rata to their money and solve each tier within reach."""
     everyone = np.sort(np.concatenate(list(targets.values())))
     per_note = offered / limits.notes[everyone].sum()
-    # Shares and caps of a tier are in proportion to those of all together, so one solve tells what is within reach.
-    _, ceiling = most_return(_problem(everyone, 0.0, per_note, stock, limits, rules))
+    # Shares and caps of a tier are in proportion to those of all of its kind together, so one solve tells what is within
+    # reach; nearly so where something is owned, and a tier that misses its target for it comes nearest.
+    ceilings = {
+        more: most_return(_problem(everyone[limits.owns[everyone] == more], 0.0, per_note, stock, limits, rules))[1]
+        for more in {owns for owns, _ in targets}
+    }
     tiers, beyond = [], {}
-    for target, mine in sorted(targets.items()):
+    for (owns, target), mine in sorted(targets.items(), key=lambda item: item[0]):
+        ceiling = ceilings[owns]
         if target > ceiling + RETURN_TOLERANCE:
             own = limits.target_return[mine]
             if (own > ceiling).any():
-                beyond[target] = mine[own > ceiling]
+                beyond[owns, target] = mine[own > ceiling]
             # Rounding up must not put a target out of reach: those within reach share the highest of their own.
             mine = mine[own <= ceiling]
             if len(mine) == 0:
@@ -448,24 +508,20 @@ def _whole_notes(
             mine = slice(ends[rank], ends[rank + 1])
             holdings[position] = list_order[listing[mine]], held[mine]
 
+    groups = np.arange(stock.group.max() + 1)
     repairs = sorted(((position, tier) for tier in tiers for position in tier.orders), key=lambda repair: repair[0])
     prices = {id(tier): _prices(tier, stock) for tier in tiers}
     for position, tier in repairs:
         if _breaks_a_cap(*holdings[position], stock, limits, position):
             holding = _open(holdings[position], stock, limits)
-            give_back_excess(
-                stock, holding, int(limits.group_cap[position]), limits.risk_caps[position], prices[id(tier)]
-            )
+            give_back_excess(stock, holding, limits.group_caps(position, groups), limits.risk_caps[position], prices[id(tier)])
             holdings[position] = _closed(holding)
     by_price = {name: np.argsort(price, kind="stable") for name, price in prices.items()}
     for position, tier in repairs:
         missing = int(limits.notes[position] - holdings[position][1].sum())
         if missing > 0:
             holding = _open(holdings[position], stock, limits)
-            fill(
-                stock, holding, missing, int(limits.group_cap[position]), limits.risk_caps[position],
-                by_price[id(tier)],
-            )
+            fill(stock, holding, missing, limits.group_caps(position, groups), limits.risk_caps[position], by_price[id(tier)])
             holdings[position] = _closed(holding)
     for position, tier in repairs:
         listing, held = holdings[position]
@@ -474,7 +530,7 @@ def _whole_notes(
         if reachable and held @ stock.expected_net_return[listing] < target * held.sum():
             holding = _open(holdings[position], stock, limits)
             swap_to_target(
-                stock, holding, target, int(limits.group_cap[position]), limits.risk_caps[position],
+                stock, holding, target, limits.group_caps(position, groups), limits.risk_caps[position],
                 tier.solution.marginal_risk,
             )
             holdings[position] = _closed(holding)
@@ -502,8 +558,8 @@ def _prices(tier: _Tier, stock: Stock) -> np.ndarray:
 def _breaks_a_cap(
     listing: np.ndarray, held: np.ndarray, stock: Stock, limits: OrderLimits, position: int
 ) -> bool:
-    _, group = np.unique(stock.group[listing], return_inverse=True)
-    if len(held) and np.bincount(group, held).max() > limits.group_cap[position]:
+    groups, group = np.unique(stock.group[listing], return_inverse=True)
+    if len(held) and np.any(np.bincount(group, held) > limits.group_caps(position, groups)):
         return True
     risk_caps = limits.risk_caps[position]
     return bool(np.any(np.bincount(stock.risk_group[listing] - 1, held, len(risk_caps)) > risk_caps))
@@ -537,30 +593,65 @@ class _Explanation:
         """What keeps the tier from a higher return."""
         return return_constraint(self.tier.problem) or SEVERAL
 
-    def of(
-        self, amount: int, allocated: int, loans: int, net_return: float, target: float
-    ) -> tuple[str, str | None, str]:
-        """Status, binding constraint and message of one order; amounts in minor units."""
-        left = amount - allocated
+    def of(self, one: _Outcome) -> tuple[str, str | None, str]:
+        """Status, binding constraint and message of an order for which something is bought."""
+        left = one.to_invest - one.bought
         volume_binds = self.volume_binds if left >= self.words.note else None
-        if allocated == 0:
-            return UNFILLED, volume_binds, f"No note could be placed: {self.words.room(volume_binds)}."
         rest = self.words.left_over(left, volume_binds)
-        held = f"{loans} {'loan' if loans == 1 else 'loans'}, expected to return {net_return:.2%} a year net"
-        if net_return >= target - RETURN_TOLERANCE:
-            return ON_TARGET, volume_binds, f"{held}; the target is {target:.2%}.{rest}"
+        loans = f"{one.loans} {'loan' if one.loans == 1 else 'loans'}"
+        if one.owned:
+            held = (
+                f"{loans} for {self.words.money(one.bought)} beside {self.words.money(one.owned)} in {one.owned_loans} held, "
+                f"together expected to return {one.together(one.net_return):.2%} a year net"
+            )
+        else:
+            held = f"{loans}, expected to return {one.net_return:.2%} a year net"
+        if one.together(one.net_return) >= one.target - RETURN_TOLERANCE:
+            return ON_TARGET, volume_binds, f"{held}; the target is {one.target:.2%}.{rest}"
         best = self.tier.solution.best_return
         so_much = " for so much money" if left >= self.words.note else ""
-        if target == MOST_RETURN:
+        if one.target == MOST_RETURN:
             binds = self.return_binds
-            why = f"{self.words.limit(binds, self.highest_return)}, {net_return:.2%} is the most tonight{so_much}"
+            why = f"{self.words.limit(binds, self.highest_return)}, {one.net_return:.2%} is the most tonight{so_much}"
             return ON_TARGET, binds, f"{why[0].upper()}{why[1:]}: {held}.{rest}"
-        if best is None or best >= target:
-            why = f"in whole notes of {self.words.money(self.words.note)} this is the nearest to the target of {target:.2%}"
+        if best is None or best >= one.target_of_new:
+            why = f"in whole notes of {self.words.money(self.words.note)} this is the nearest to the target of {one.target:.2%}"
             return BELOW_TARGET, "whole_notes", f"{held}; {why}.{rest}"
-        binds = "expected_return" if self.highest_return < target else self.return_binds
-        why = f"{self.words.limit(binds, target)}, {max(best, net_return):.2%} is the most tonight{so_much}"
-        return BELOW_TARGET, binds, f"{why[0].upper()}{why[1:]}: {held}; the target is {target:.2%}.{rest}"
+        binds = "expected_return" if self.highest_return < one.target_of_new else self.return_binds
+        most = one.together(max(best, one.net_return))
+        why = f"{self.words.limit(binds, one.target_of_new)}, {most:.2%} is the most tonight{so_much}"
+        return BELOW_TARGET, binds, f"{why[0].upper()}{why[1:]}: {held}; the target is {one.target:.2%}.{rest}"
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of an order for which something is bought; amounts in minor units. target: of all that it owns;
+    target_of_new: what the new money had to return for it; net_return: what that does return."""
+
+    to_invest: int
+    bought: int
+    loans: int
+    net_return: float
+    target: float
+    target_of_new: float
+    owned: int
+    owned_loans: int
+    owned_return: float
+
+    @staticmethod
+    def of(results: _Results, order: int, to_invest: int, target_of_new: float) -> _Outcome:
+        owned = results.owned
+        return _Outcome(
+            to_invest, int(results.allocated[order]), int(results.loans[order]), float(results.net_return[order]),
+            float(results.orders.target_return[order]), target_of_new,
+            int(owned.principal[order]), int(owned.loans[order]), float(owned.net_return[order]),
+        )
+
+    def together(self, net_return: float) -> float:
+        """Mean return of old and new money, were this the new money's."""
+        if self.owned == 0:
+            return net_return
+        return (self.owned * self.owned_return + self.bought * net_return) / (self.owned + self.bought)
 
 
 @dataclass(frozen=True)
@@ -582,6 +673,18 @@ class _Words:
         if not with_room:
             return f"None of tonight's {offered} listings in {self.currency} has room for a note of {self.money(self.note)}."
         return f"Each of tonight's {offered} listings in {self.currency} with room for a note is expected to lose money."
+
+    def holds(self, loans: int, principal: int, net_return: float) -> str:
+        return (
+            f"{loans} {'loan holds' if loans == 1 else 'loans hold'} {self.money(principal)}, expected to return "
+            f"{net_return:.2%} a year net"
+        )
+
+    def fully_invested(self, left: int) -> str:
+        """Why an order that owns something buys nothing: what is not at work is no note."""
+        return "Nothing is left to invest." if left == 0 else (
+            f"{self.money(left)} is left to invest: less than a note of {self.money(self.note)}."
+        )
 
     def too_small(self, amount: int) -> str:
         if amount < self.note:

@@ -90,7 +90,7 @@ def allocated_notes(
         target_return=np.full(investors, target_return), currency=np.full(investors, _CURRENCY, dtype=object),
     )
     balance = None if like is None else characteristics(listings) - mix(listings, like)[:, None]
-    found = allocate(orders, market, rules, seed, balance)
+    found = allocate(orders, market, rules, seed, balance=balance)
     return np.rint(np.bincount(found.listing, found.amount // note, count)).astype(np.int64)
 
 

@@ -36,21 +36,28 @@ class Terms:
     platform_fee_rate: float
 
 
-def build_open_listings(loan: DataFrame, as_of_date: date) -> DataFrame:
+def build_open_listings(loan: DataFrame, as_of_date: date, holding: DataFrame | None = None) -> DataFrame:
     """Listings that take money on the as-of date, as known by then.
 
     One row per loan_id: borrower_id, grade, interest_rate, term_months, within_policy, remaining_amount (more than 0)
-    and currency.
+    and currency. remaining_amount is what neither others (funded_amount) nor earlier orders of our own have taken:
+    principal_outstanding of holding, None where nothing is held.
     """
     columns = [column for column in loan.columns if column != "loan_id"]
-    return (
+    listed = (
         loan.where(F.col("known_from") <= F.lit(as_of_date))
         .groupBy("loan_id")
         .agg(F.max_by(F.struct(*columns), "known_from").alias("newest"))
         .select("loan_id", "newest.*")
         .where((F.col("status") == "listed") & (F.col("listed_on") <= F.lit(as_of_date)))
         .withColumn("remaining_amount", (F.col("amount") - F.col("funded_amount")).cast("decimal(18,2)"))
-        .where(F.col("remaining_amount") > 0)
+    )
+    if holding is not None:
+        ours = holding.groupBy("loan_id").agg(F.sum("principal_outstanding").alias("ours"))
+        remaining = F.col("remaining_amount") - F.coalesce("ours", F.lit(0))
+        listed = listed.join(ours, on="loan_id", how="left").withColumn("remaining_amount", remaining.cast("decimal(18,2)"))
+    return (
+        listed.where(F.col("remaining_amount") > 0)
         .select(
             "loan_id", "borrower_id", "grade", "interest_rate", "term_months", "within_policy", "remaining_amount",
             "currency",

@@ -9,6 +9,7 @@ below its target swaps single notes with what is left.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,12 +36,27 @@ class Stock:
 
 @dataclass(frozen=True)
 class OrderLimits:
-    """Per order, in notes: what to invest, the cap per identity group, caps per risk group (orders, risk groups)."""
+    """Per order, in notes to buy: in all, per identity group, and per risk group (orders, risk groups).
+
+    target_return: of the notes to buy; owns: whether the order owns something before. party_rooms: by order, ascending
+    identity groups and the notes that it may buy of each, where that is not group_cap.
+    """
 
     notes: np.ndarray
     group_cap: np.ndarray
     risk_caps: np.ndarray
     target_return: np.ndarray
+    owns: np.ndarray
+    party_rooms: Mapping[int, tuple[np.ndarray, np.ndarray]]
+
+    def group_caps(self, order: int, groups: np.ndarray) -> np.ndarray:
+        """Notes that an order may buy of each of these identity groups."""
+        caps = np.full(len(groups), self.group_cap[order])
+        if order in self.party_rooms:
+            known, rooms = self.party_rooms[order]
+            at = np.minimum(np.searchsorted(known, groups), len(known) - 1)
+            caps = np.where(known[at] == groups, rooms[at], caps)
+        return caps
 
 
 def apportion(total: int, shares: np.ndarray, limits: np.ndarray) -> np.ndarray:
@@ -129,22 +145,24 @@ class Holding:
         np.add.at(self.risk_notes, stock.risk_group[listing] - 1, notes)
 
 
-def give_back_excess(stock: Stock, holding: Holding, group_cap: int, risk_caps: np.ndarray, price: np.ndarray) -> None:
-    """Return the notes over a cap to the stock, dearest first."""
+def give_back_excess(
+    stock: Stock, holding: Holding, group_caps: np.ndarray, risk_caps: np.ndarray, price: np.ndarray
+) -> None:
+    """Return the notes over a cap, of identity groups and of risk groups, to the stock, dearest first."""
     held = np.flatnonzero(holding.notes)
     held = held[np.argsort(price[held], kind="stable")]
-    kept = clip_by_class(holding.notes[held], stock.group[held], np.full(len(holding.group_notes), group_cap))
+    kept = clip_by_class(holding.notes[held], stock.group[held], group_caps)
     kept = clip_by_class(kept, stock.risk_group[held] - 1, risk_caps)
     holding.move(stock, held, kept - holding.notes[held])
 
 
 def fill(
-    stock: Stock, holding: Holding, missing: int, group_cap: int, risk_caps: np.ndarray, by_price: np.ndarray
+    stock: Stock, holding: Holding, missing: int, group_caps: np.ndarray, risk_caps: np.ndarray, by_price: np.ndarray
 ) -> None:
     """Add up to missing notes, cheapest listings first, widely before deeply."""
     most_each = 1
     while missing > 0:
-        open_groups = group_cap > holding.group_notes
+        open_groups = group_caps > holding.group_notes
         open_risk_groups = risk_caps > holding.risk_notes
         open_listings = (
             (stock.notes[by_price] > 0)
@@ -155,7 +173,7 @@ def fill(
         if len(candidates) == 0:
             return
         wanted = np.minimum(stock.notes[candidates], most_each)
-        wanted = clip_by_class(wanted, stock.group[candidates], group_cap - holding.group_notes)
+        wanted = clip_by_class(wanted, stock.group[candidates], group_caps - holding.group_notes)
         wanted = clip_by_class(wanted, stock.risk_group[candidates] - 1, risk_caps - holding.risk_notes)
         wanted = clip_by_class(wanted, np.zeros(len(wanted), dtype=np.int64), np.array([missing]))
         holding.move(stock, candidates, wanted)
@@ -164,7 +182,7 @@ def fill(
 
 
 def swap_to_target(
-    stock: Stock, holding: Holding, target: float, group_cap: int, risk_caps: np.ndarray, risk: np.ndarray
+    stock: Stock, holding: Holding, target: float, group_caps: np.ndarray, risk_caps: np.ndarray, risk: np.ndarray
 ) -> None:
     """Exchange single notes with the stock until the mean return reaches the target or nothing better is left.
 
@@ -181,7 +199,7 @@ def swap_to_target(
         holding.move(stock, given_up, -1)
         allowed = (
             (stock.notes > 0)
-            & (holding.group_notes[stock.group] < group_cap)
+            & (holding.group_notes[stock.group] < group_caps[stock.group])
             & (holding.risk_notes[stock.risk_group - 1] < risk_caps[stock.risk_group - 1])
         )
         closing = np.flatnonzero(allowed & (returns >= returns[given_up] + gap))

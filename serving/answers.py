@@ -124,14 +124,16 @@ class Holding(BaseModel):
 
 
 class Portfolio(BaseModel):
-    """What an order gets. status: on_target, below_target or unfilled; message says why. expected_loss and cvar95 (its mean in
+    """What an order gets tonight, beside the held_amount that it owns already. status, of both together: on_target,
+    below_target or unfilled; message says why. owned_net_return is of both; lost_amount: what defaults have cost it. expected_loss and cvar95 (its mean in
     the worst twentieth of scenarios) are fractions of the allocated amount, as is rounding_gap: at most so much more do whole
     notes lose in the tail than fractions would (negative: less)."""
 
     model_config = _example(
         order_id="o-000003", as_of_date="2011-06-30", investor_id="i-000003", amount="1000.00",
+        held_amount="0.00", held_loan_count=0, lost_amount="0.00",
         allocated_amount="975.00", unallocated_amount="25.00", target_return=0.09, expected_net_return=0.0621,
-        expected_loss=0.041, cvar95=0.102, rounding_gap=0.0007, loan_count=1, status="below_target", binding_constraint="risk_group_cap",
+        owned_net_return=0.0621, expected_loss=0.041, cvar95=0.102, rounding_gap=0.0007, loan_count=1, status="below_target", binding_constraint="risk_group_cap",
         message="the caps of the risk groups keep the expected return below the target", currency="USD", batch_id=_BATCH,
         holdings=[{
             "loan_id": "l-000007", "borrower_id": "b-000042", "identity_group_id": "g-000042", "risk_group": 2,
@@ -143,10 +145,14 @@ class Portfolio(BaseModel):
     as_of_date: date
     investor_id: str
     amount: Decimal
+    held_amount: Decimal | None
+    held_loan_count: int | None
+    lost_amount: Decimal | None
     allocated_amount: Decimal
     unallocated_amount: Decimal
     target_return: float
     expected_net_return: float | None
+    owned_net_return: float | None
     expected_loss: float | None
     cvar95: float | None
     rounding_gap: float | None

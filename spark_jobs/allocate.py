@@ -22,6 +22,7 @@ from conf.tables import (
     BORROWER_SCORE,
     FRONTIER,
     FRONTIER_HOLDING,
+    HOLDING,
     INVESTOR_ORDER,
     LOAN,
     LOAN_VALUATION,
@@ -35,23 +36,30 @@ from expectations.measures import Bound
 from models.allocation import Listings, Orders, Rules, allocate
 from models.frontier import frontier
 from models.hazard import Hazard, NoHistory, build_exposure
+from models.holdings import build_holding
 from models.open_listings import DECIMALS, Terms, build_open_listings, build_valuation, is_eligible, with_score
+from models.owned import Owned, OwnedParties
 from models.registry import load_hazard
 from models.risk_caps import build_indicator_history, fit_sensitivity, market_stress, risk_group_caps
 from models.scenarios import DefaultCorrelation, seed_of
+from spark_jobs.counted_nights import CountedNight, counted_nights
 from spark_jobs.gates import Checked, check_tables, withdraw_results
 from spark_jobs.lake import Lake, MissingTable
 from spark_jobs.manifest import Night, current_night
 
-# What several of them must agree on, the first four tell.
-WRITTEN = (LOAN_VALUATION, RISK_GROUP_CAP, ALLOCATION, ALLOCATION_SUMMARY, FRONTIER, FRONTIER_HOLDING)
+# What several of them must agree on, the first five tell.
+WRITTEN = (LOAN_VALUATION, RISK_GROUP_CAP, HOLDING, ALLOCATION, ALLOCATION_SUMMARY, FRONTIER, FRONTIER_HOLDING)
 # Four series, monthly, with their revisions.
 MAX_INDICATOR_ROWS = 1_000_000
+# Of orders and parties that have a listing tonight: some 100 bytes each.
+MAX_OWNED_PARTIES = 10_000_000
 CROSS_CHECKS = {
     "listings_over_remaining": "listings that give more than they have left, over all orders",
     "orders_not_adding_up": "orders whose holdings are not what their summary says",
-    "identity_groups_over_cap": "orders and identity groups over the cap",
-    "risk_groups_over_cap": "orders and risk groups over the cap of the night",
+    "holdings_not_adding_up": "orders that hold other than their summary says",
+    "identity_groups_over_cap": "orders and identity groups over the cap, of which something is bought",
+    "risk_groups_over_cap": "orders and risk groups over the cap of the night, of which something is bought",
+    "investors_over_cap": "investors and identity groups over the cap of all their orders, of which something is bought",
     "parts_of_notes": "amounts that are not whole notes",
 }
 
@@ -61,18 +69,16 @@ class TooManyRows(ValueError):
 
 
 def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
-    """Write loan_valuation, risk_group_cap, allocation, allocation_summary and the frontier of the as-of date.
+    """Write loan_valuation, risk_group_cap, holding, allocation, allocation_summary and the frontier of the as-of date.
 
     Raises NoOpenNight, TooManyRows, GateFailed, and SolverFailed where HiGHS finds no optimum in time.
     """
     lake, night, source = Lake(spark, settings), current_night(settings, as_of_date), load_source(settings.source)
     withdraw_results(settings, "allocate", night.batch_id)
-    hazard = _hazard(settings, night)
-    listing = with_score(
-        build_open_listings(_silver(lake, night, LOAN), as_of_date),
-        lake.read_as_of(BORROWER_SCORE, as_of_date),
-        lake.read_as_of(POPULATION, as_of_date),
-    )
+    hazard = hazard_of(settings, night)
+    _replace(lake, night, HOLDING, holding_of(lake, night, source))
+    holding = lake.read_as_of(HOLDING, as_of_date)
+    listing = listing_of(lake, night, holding)
     with ThreadPoolExecutor(1) as pool:
         valued = pool.submit(
             _replace, lake, night, LOAN_VALUATION, build_valuation(listing, hazard, terms_of(settings, source))
@@ -82,21 +88,21 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
         valued.result()
 
     limits, decimals = settings.allocation, settings.night.currency_decimals
-    orders = bounded(
-        build_open_orders(_silver(lake, night, INVESTOR_ORDER), as_of_date, decimals), limits.max_orders, "orders"
-    )
+    orders = bounded(orders_of(lake, night, holding), limits.max_orders, "orders")
+    parties = bounded(build_owned_parties(holding, listing, decimals), MAX_OWNED_PARTIES, "parties that orders own")
     listings = bounded(
         with_minor_units(lake.read_as_of(LOAN_VALUATION, as_of_date), decimals, "remaining_amount"),
         limits.max_listings, "listings",
     )
     rules = rules_of(settings, caps["cap"])
-    allocation, summary, largest_gap = allocated(orders, listings, rules, seed_of(night.batch_id))
+    allocation, summary, largest_gap = allocated(orders, listings, parties, rules, seed_of(night.batch_id))
     results = {ALLOCATION: allocation, ALLOCATION_SUMMARY: summary}
     results |= frontier_tables(listings, allocation, rules, limits, seed_of(night.batch_id))
+    lake.drop_changed_checks(ALLOCATION_SUMMARY)
     with ThreadPoolExecutor(len(results)) as pool:
         list(pool.map(lambda table: _replace(lake, night, table, _decimal(spark, table, results[table], decimals)), results))
 
-    crossed = build_cross_checks(*(lake.read_as_of(table, as_of_date) for table in WRITTEN[:4]), rules).first().asDict()
+    crossed = build_cross_checks(*(lake.read_as_of(table, as_of_date) for table in WRITTEN[:5]), rules).first().asDict()
     more = {name: (float(crossed[name]), Bound(None, 0, meaning)) for name, meaning in CROSS_CHECKS.items()}
     checks = [Checked(table, more=more if table == ALLOCATION else {}) for table in WRITTEN]
     check_tables(lake, checks, as_of_date, night.batch_id)
@@ -114,7 +120,51 @@ def _replace(lake: Lake, night: Night, table: Table, frame: DataFrame) -> None:
     lake.replace(table, dated, night.as_of_date)
 
 
-def _hazard(settings: Settings, night: Night) -> Hazard:
+def holding_of(lake: Lake, night: Night, source: Source) -> DataFrame:
+    """What orders own before tonight: gold.holding but as_of_date and batch_id."""
+    nights = counted_nights(lake.settings, night.as_of_date, night.tops_up) if night.tops_up else []
+    if not nights:
+        return lake.spark.createDataFrame([], HOLDING.ddl).drop("as_of_date", "batch_id")
+    return build_holding(
+        _given(lake, nights),
+        *(_silver(lake, night, table) for table in (INVESTOR_ORDER, LOAN, REPAYMENT)),
+        *(lake.read_as_of(table, night.as_of_date) for table in (BORROWER_SCORE, POPULATION)),
+        night.as_of_date,
+        default_days=source.default_days,
+    )
+
+
+def _given(lake: Lake, nights: list[CountedNight]) -> DataFrame:
+    """The allocations of the nights that count, those that were written over since from the version that was published."""
+    newest = lake.read(ALLOCATION, nights[-1].allocation_version)
+    there = {row["batch_id"] for row in newest.select("batch_id").distinct().collect()}
+    given = newest.where(F.col("batch_id").isin([night.batch_id for night in nights]))
+    for night in nights:
+        if night.batch_id not in there:
+            given = given.unionByName(
+                lake.read_as_of(ALLOCATION, night.as_of_date, night.allocation_version)
+                .where(F.col("batch_id") == night.batch_id), allowMissingColumns=True,
+            )
+    return given
+
+
+def listing_of(lake: Lake, night: Night, holding: DataFrame) -> DataFrame:
+    """Tonight's open listings, less what our own orders hold of them, with their borrowers' scores."""
+    return with_score(
+        build_open_listings(_silver(lake, night, LOAN), night.as_of_date, holding),
+        lake.read_as_of(BORROWER_SCORE, night.as_of_date),
+        lake.read_as_of(POPULATION, night.as_of_date),
+    )
+
+
+def orders_of(lake: Lake, night: Night, holding: DataFrame) -> DataFrame:
+    """Tonight's open orders with what each owns."""
+    decimals, risk_groups = lake.settings.night.currency_decimals, len(lake.settings.allocation.risk_group_caps)
+    orders = build_open_orders(_silver(lake, night, INVESTOR_ORDER), night.as_of_date, decimals)
+    return with_owned(orders, holding, decimals, risk_groups)
+
+
+def hazard_of(settings: Settings, night: Night) -> Hazard:
     """The lifetime hazard that belongs to the night's model; raises NoHistory for a model without one."""
     try:
         return load_hazard(settings, night.model_version)
@@ -190,6 +240,41 @@ def build_open_orders(investor_order: DataFrame, as_of_date: date, decimals: int
     return with_minor_units(newest, decimals, "amount").drop("status")
 
 
+def with_owned(orders: DataFrame, holding: DataFrame, decimals: int, risk_groups: int) -> DataFrame:
+    """Adds what each order owns, in minor units and 0 where that is nothing: held_amount, lost_amount, held_loan_count,
+    held_net_return (weighted by held_amount), held_of_1, … (by risk group), closed_amount (of the investor's orders that
+    are no longer open)."""
+    minor = with_minor_units(holding, decimals, "principal_outstanding", "principal_lost")
+    held = F.col("principal_outstanding")
+    # Sums of doubles depend on their order; those of decimals do not.
+    returns = F.sum(held.cast("decimal(18,0)") * F.col("expected_net_return").cast("decimal(12,10)")).cast("double")
+    of_order = minor.groupBy("order_id").agg(
+        F.sum(held).alias("held_amount"),
+        F.sum("principal_lost").alias("lost_amount"),
+        F.count_if(held > 0).alias("held_loan_count"),
+        (returns / F.nullif(F.sum(held), F.lit(0))).alias("held_net_return"),
+        *(F.sum(F.when(F.col("risk_group") == one, held)).alias(f"held_of_{one}") for one in range(1, risk_groups + 1)),
+    )
+    closed = (
+        minor.join(orders.select("order_id"), on="order_id", how="left_anti")
+        .groupBy("investor_id", "currency").agg(F.sum(held).alias("closed_amount"))
+    )
+    joined = orders.join(of_order, on="order_id", how="left").join(closed, on=["investor_id", "currency"], how="left")
+    return joined.fillna(0, subset=[name for name in joined.columns if name not in orders.columns])
+
+
+def build_owned_parties(holding: DataFrame, listing: DataFrame, decimals: int) -> DataFrame:
+    """What is owned of parties that have a listing tonight: one row per order_id and identity_group_id, with investor_id,
+    currency and principal_outstanding (minor units, more than 0)."""
+    return (
+        with_minor_units(holding, decimals, "principal_outstanding")
+        .where(F.col("principal_outstanding") > 0)
+        .join(listing.select("identity_group_id").distinct(), on="identity_group_id", how="left_semi")
+        .groupBy("order_id", "investor_id", "identity_group_id", "currency")
+        .agg(F.sum("principal_outstanding").alias("principal_outstanding"))
+    )
+
+
 def with_minor_units(frame: DataFrame, decimals: int, *columns: str) -> DataFrame:
     """The decimal columns as whole numbers of the currency's smallest unit: what the allocation counts in."""
     return frame.withColumns({name: (F.col(name) * 10**decimals).cast("bigint") for name in columns})
@@ -224,7 +309,17 @@ def _strings(table: pa.Table, column: str) -> np.ndarray:
     return table.column(column).to_numpy(zero_copy_only=False).astype(object)
 
 
-def _market(listings: pa.Table) -> Listings:
+def book_of(orders: pa.Table) -> Orders:
+    """Open orders as the allocation takes them."""
+    return Orders(
+        order_id=_strings(orders, "order_id"),
+        amount=orders["amount"].to_numpy(),
+        target_return=orders["target_return"].to_numpy(),
+        currency=_strings(orders, "currency"),
+    )
+
+
+def market_of(listings: pa.Table) -> Listings:
     """loan_valuation with remaining_amount in minor units, as the allocation takes it."""
     return Listings(
         loan_id=_strings(listings, "loan_id"),
@@ -238,19 +333,34 @@ def _market(listings: pa.Table) -> Listings:
     )
 
 
-def allocated(orders: pa.Table, listings: pa.Table, rules: Rules, seed: int) -> tuple[pa.Table, pa.Table, float]:
+def owned_of(orders: pa.Table, parties: pa.Table, risk_groups: int) -> Owned:
+    """What the orders own (with_owned), and of which of tonight's parties (build_owned_parties)."""
+    position = pc.fill_null(pc.index_in(parties["order_id"], orders["order_id"].combine_chunks()), -1)
+    return Owned(
+        investor=_strings(orders, "investor_id"),
+        principal=orders["held_amount"].to_numpy(),
+        net_return=orders["held_net_return"].to_numpy(),
+        loans=orders["held_loan_count"].to_numpy(),
+        of_risk_groups=np.stack([orders[f"held_of_{one}"].to_numpy() for one in range(1, risk_groups + 1)], axis=1),
+        closed=orders["closed_amount"].to_numpy(),
+        parties=OwnedParties(
+            order=position.to_numpy(), investor=_strings(parties, "investor_id"),
+            identity_group_id=_strings(parties, "identity_group_id"),
+            principal=parties["principal_outstanding"].to_numpy(), currency=_strings(parties, "currency"),
+        ),
+    )
+
+
+def allocated(
+    orders: pa.Table, listings: pa.Table, parties: pa.Table, rules: Rules, seed: int
+) -> tuple[pa.Table, pa.Table, float]:
     """allocation and allocation_summary of the night, but for as_of_date and batch_id; amounts in minor units. And the
     largest gap of any tier's program.
 
-    orders as of build_open_orders; listings: loan_valuation with remaining_amount in minor units.
+    orders as of with_owned; parties as of build_owned_parties; listings: loan_valuation with remaining_amount in minor units.
     """
-    book = Orders(
-        order_id=_strings(orders, "order_id"),
-        amount=orders["amount"].to_numpy(),
-        target_return=orders["target_return"].to_numpy(),
-        currency=_strings(orders, "currency"),
-    )
-    found = allocate(book, _market(listings), rules, seed)
+    book, owned = book_of(orders), owned_of(orders, parties, len(rules.risk_group_caps))
+    found = allocate(book, market_of(listings), rules, seed, owned)
     of_listing = listings.take(pa.array(found.listing))
     allocation = pa.table({
         "order_id": orders["order_id"].take(pa.array(found.order)),
@@ -263,7 +373,7 @@ def allocated(orders: pa.Table, listings: pa.Table, rules: Rules, seed: int) -> 
     summary = pa.table({
         **{name: orders[name] for name in ("order_id", "investor_id", "amount", "target_return", "currency")},
         "allocated_amount": pa.array(found.allocated, pa.int64()),
-        "unallocated_amount": pa.array(book.amount - found.allocated, pa.int64()),
+        "unallocated_amount": pa.array(np.clip(book.amount - owned.principal - found.allocated, 0, None), pa.int64()),
         "expected_net_return": pa.array(found.expected_net_return.round(DECIMALS), pa.float64(), from_pandas=True),
         "expected_loss": pa.array(found.expected_loss.round(DECIMALS), pa.float64(), from_pandas=True),
         "loan_count": pa.array(found.loan_count, pa.int32()),
@@ -272,6 +382,8 @@ def allocated(orders: pa.Table, listings: pa.Table, rules: Rules, seed: int) -> 
         "message": pa.array(found.message, pa.string()),
         "cvar95": pa.array(found.cvar95.round(DECIMALS), pa.float64(), from_pandas=True),
         "rounding_gap": pa.array(found.rounding_gap.round(DECIMALS), pa.float64(), from_pandas=True),
+        **{name: orders[name] for name in ("held_amount", "held_loan_count", "lost_amount")},
+        "owned_net_return": pa.array(found.owned_net_return.round(DECIMALS), pa.float64(), from_pandas=True),
     })
     return allocation, summary, found.largest_gap
 
@@ -287,7 +399,7 @@ def frontier_tables(
     of_listing = pc.index_in(listings["loan_id"], given["loan_id"].combine_chunks())
     left = pc.subtract(listings["remaining_amount"], pc.fill_null(given["amount_sum"].take(of_listing), 0))
     found = frontier(
-        _market(listings.set_column(listings.column_names.index("remaining_amount"), "remaining_amount", left)), rules, seed,
+        market_of(listings.set_column(listings.column_names.index("remaining_amount"), "remaining_amount", left)), rules, seed,
         amounts=limits.frontier_amounts, targets=limits.frontier_targets,
     )
     got = found.allocation
@@ -321,8 +433,11 @@ def frontier_tables(
     return {FRONTIER: points, FRONTIER_HOLDING: holdings}
 
 
+_OWNED = ("order_id", "investor_id", "identity_group_id", "risk_group")
+
+
 def build_cross_checks(
-    valuation: DataFrame, caps: DataFrame, allocation: DataFrame, summary: DataFrame, rules: Rules
+    valuation: DataFrame, caps: DataFrame, holding: DataFrame, allocation: DataFrame, summary: DataFrame, rules: Rules
 ) -> DataFrame:
     """What no single table can tell: one row with a count for each of CROSS_CHECKS, all 0 when the night is right.
 
@@ -332,9 +447,28 @@ def build_cross_checks(
     held = F.sum("amount").alias("held")
     by_listing = allocation.groupBy("loan_id").agg(held).join(valuation, on="loan_id", how="left")
     by_order = allocation.groupBy("order_id").agg(held).join(summary, on="order_id", how="full")
-    by_party = allocation.groupBy("order_id", "identity_group_id").agg(held).join(amounts, on="order_id", how="left")
+    holds = holding.groupBy("order_id").agg(F.sum("principal_outstanding").alias("held"))
+    by_holder = summary.select("order_id", "held_amount").join(holds, on="order_id", how="left")
+    investors = summary.select("order_id", "investor_id")
+    bought = allocation.join(investors, on="order_id", how="left").select(*_OWNED, "amount", F.col("amount").alias("bought"))
+    owned = bought.unionByName(
+        holding.select(*_OWNED, F.col("principal_outstanding").alias("amount"), F.lit(None).cast("decimal(18,2)").alias("bought"))
+    )
+    closed = holding.join(summary.select("order_id"), on="order_id", how="left_anti")
+    money = (
+        summary.select("investor_id", "amount")
+        .unionByName(closed.select("investor_id", F.col("principal_outstanding").alias("amount")))
+        .groupBy("investor_id").agg(F.sum("amount").alias("money"))
+    )
+
+    def together(*key: str) -> DataFrame:
+        """What is owned by key where something of it is bought."""
+        return owned.groupBy(*key).agg(F.sum("amount").alias("held"), F.sum("bought").alias("bought")).where("bought > 0")
+
+    by_party = together("order_id", "identity_group_id").join(amounts, on="order_id", how="left")
+    by_investor = together("investor_id", "identity_group_id").join(money, on="investor_id", how="left")
     by_risk_group = (
-        allocation.groupBy("order_id", "risk_group").agg(held)
+        together("order_id", "risk_group")
         .join(amounts, on="order_id", how="left")
         .join(caps.select("risk_group", "cap"), on="risk_group", how="left")
     )
@@ -345,6 +479,8 @@ def build_cross_checks(
     counts = {
         "listings_over_remaining": (by_listing, F.coalesce(F.col("held") <= F.col("remaining_amount"), F.lit(False))),
         "orders_not_adding_up": (by_order, F.coalesce("held", F.lit(0)).eqNullSafe(F.col("allocated_amount"))),
+        "holdings_not_adding_up": (by_holder, F.coalesce("held", F.lit(0)).eqNullSafe(F.col("held_amount"))),
+        "investors_over_cap": (by_investor, F.col("held") <= F.col("money") * rules.identity_group_cap + hair),
         "identity_groups_over_cap": (by_party, F.col("held") <= F.col("order_amount") * rules.identity_group_cap + hair),
         "risk_groups_over_cap": (by_risk_group, F.col("held") <= F.col("order_amount") * F.col("cap") + hair),
         "parts_of_notes": (allocation, units % notes[F.col("currency")] == 0),

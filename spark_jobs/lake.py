@@ -53,6 +53,17 @@ class Lake:
             f"TBLPROPERTIES ({properties})"
         )
 
+    def drop_changed_checks(self, table: Table) -> None:
+        """Take from a table the CHECK constraints that it was made with and that its rules no longer say; the gate stays."""
+        if not self.exists(table):
+            return
+        path, now = self.path(table), {rule.name.lower(): f"coalesce({rule.sql}, true)" for rule in row_rules(table)}
+        properties = DeltaTable.forPath(self.spark, path).detail().first()["properties"]
+        for key, check in properties.items():
+            name = key.removeprefix("delta.constraints.")
+            if name != key and now.get(name) != check:
+                self.spark.sql(f"ALTER TABLE delta.`{path}` DROP CONSTRAINT {name}")
+
     def read(self, table: Table, version: int | None = None) -> DataFrame:
         """The table, as it is now or at a version.
 

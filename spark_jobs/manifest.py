@@ -35,6 +35,7 @@ class Night:
     """One night's work: what it is called and what it reads.
 
     landed_files: relative path to SHA-256. silver_versions: Delta version by table name, empty until ingest pins them.
+    tops_up: the batch whose allocations, and those that it built on, are owned already; None for the first.
     """
 
     batch_id: str
@@ -42,6 +43,7 @@ class Night:
     model_version: str
     landed_files: Mapping[str, str]
     silver_versions: Mapping[str, int] = field(default_factory=dict)
+    tops_up: str | None = None
 
 
 def build_manifest(
@@ -51,10 +53,12 @@ def build_manifest(
     model_version: str,
     macro_files: Mapping[str, str] = MappingProxyType({}),
     orders: str = "",
+    tops_up: str | None = None,
 ) -> dict[str, object]:
     """All that determines a night's results: no clock, no place, no secret.
 
-    landed_files and macro_files: SHA-256 by path; orders: digest of the orders that a front end placed.
+    landed_files and macro_files: SHA-256 by path; orders: digest of the orders that a front end placed; tops_up: the batch
+    that the night builds on.
     """
     return {
         "source": settings.source,
@@ -62,6 +66,7 @@ def build_manifest(
         "landed_files": dict(sorted(landed_files.items())),
         "macro_files": dict(sorted(macro_files.items())),
         "orders": orders,
+        "tops_up": tops_up,
         "model_version": model_version,
         "configuration": configuration_hash(settings),
         "code_version": code_version(settings.source),
@@ -157,7 +162,7 @@ def current_night(settings: Settings, as_of_date: date, training: bool = False) 
             f"{' --training' if training else ''}` first"
         )
     name, manifest, silver_versions = found
-    return Night(name, as_of_date, manifest["model_version"], manifest["landed_files"], silver_versions)
+    return Night(name, as_of_date, manifest["model_version"], manifest["landed_files"], silver_versions, manifest.get("tops_up"))
 
 
 def manifest_of(settings: Settings, night: Night) -> dict[str, object]:

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from conf.database import NO_MODEL
 from conf.settings import Settings
 from conf.source import load_source
+from spark_jobs.counted_nights import counted_nights
 from spark_jobs.landing import landed_files
 from spark_jobs.manifest import build_manifest, macro_files, open_manifest, orders_digest
 from spark_jobs.orders import day_end
@@ -30,7 +31,10 @@ def run(settings: Settings, as_of_date: date, training: bool = False) -> None:
     model_version = NO_MODEL if training else _champion_version(settings, as_of_date)
     files = landed_files(settings, source, as_of_date)
     orders = orders_digest(settings, day_end(as_of_date, source.timezone))
-    manifest = build_manifest(settings, as_of_date, files, model_version, macro_files(settings), orders)
+    # Training neither buys nor owns anything.
+    before = [] if training else counted_nights(settings, as_of_date)
+    tops_up = before[-1].batch_id if before else None
+    manifest = build_manifest(settings, as_of_date, files, model_version, macro_files(settings), orders, tops_up)
     night = open_manifest(settings, manifest)
     print(f"night {night.batch_id}: {len(files)} landed files, model version {model_version}")
 

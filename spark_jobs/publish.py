@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from conf.database import role_dsn
 from conf.settings import Settings
-from conf.tables import PUBLISHED, Table
+from conf.tables import ALLOCATION, PUBLISHED, Table
 from spark_jobs.database import connect
 from spark_jobs.lake import Lake
 from spark_jobs.manifest import Night, current_night, manifest_of
@@ -31,9 +31,12 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     night = current_night(settings, as_of_date)
     check_gates(settings, night)
     lake = Lake(spark, settings)
-    frames = {table: lake.read_as_of(table, as_of_date) for table in PUBLISHED}
+    # Later nights own what this version holds, whatever a later run of the day writes.
+    version = lake.version(ALLOCATION)
+    frames = {table: lake.read_as_of(table, as_of_date, version if table == ALLOCATION else None) for table in PUBLISHED}
     contents = night_contents(frames, night)
-    batch = Batch(night.batch_id, as_of_date, settings.publication.contract_version, manifest_of(settings, night))
+    manifest = manifest_of(settings, night) | {"allocation_version": version}
+    batch = Batch(night.batch_id, as_of_date, settings.publication.contract_version, manifest)
     dsn = role_dsn(settings, "publisher")
     outcome = publish_batch(
         settings, batch, contents, lambda table, staging: copy_rows(frames[table], table, dsn, staging)

@@ -69,7 +69,8 @@ def make_rows(batch: Batch, borrowers: int = 3) -> dict[str, list[dict]]:
                 "allocated_amount": Decimal("25.00"), "unallocated_amount": Decimal("475.00"), "target_return": 0.06,
                 "expected_net_return": 0.07, "expected_loss": 0.03, "loan_count": 1, "status": "below_target",
                 "binding_constraint": "listings", "message": "too few listings", "currency": "USD", "batch_id": who,
-                "cvar95": 0.09, "rounding_gap": -0.0007,
+                "cvar95": 0.09, "rounding_gap": -0.0007, "held_amount": Decimal("0.00"), "held_loan_count": 0, "lost_amount": Decimal("0.00"),
+                "owned_net_return": 0.07,
             }
         ],
         # A tenth per borrower: standard orders of 10 and of 40 notes, the larger of which holds two of its loan.
