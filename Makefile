@@ -1,7 +1,7 @@
 # MosaicLoan: `make help` lists the targets.
 #
 # Variables on the command line, each the same as an environment variable (see .env.example):
-#   SOURCE=lendingclub  DATA=folder  MACRO=folder  BORROWERS=20000  AS_OF=2011-06-30  JOB=score  SQL='select …'  BATCH=id  MODEL=version  DATASETS='uci_credit_card …'  FULL=1
+#   SOURCE=lendingclub  DATA=folder  MACRO=folder  BORROWERS=20000  AS_OF=2011-06-30  JOB=score  ORDER=id  AMOUNT=5000 TARGET=0.06  SQL='select …'  BATCH=id  MODEL=version  DATASETS='uci_credit_card …'  FULL=1
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
@@ -47,10 +47,11 @@ up: ## Airflow's UI, MLflow's UI and the API until Ctrl-C
 	@$(MAKE) setup
 	@$(environment) exec $(AIRFLOW) -m dags.launch.up
 
-job: ## one job by hand, beside Airflow: JOB=score AS_OF=2011-06-30; without JOB=, list them
+job: ## one job by hand, beside Airflow: JOB=score AS_OF=2011-06-30; JOB=dry_run_allocation with ORDER= or AMOUNT= TARGET=; without JOB=, list them
 	@$(MAKE) preflight NEEDS='postgres'
 	@$(MAKE) setup
-	@$(environment) $(JOBS) -m dags.launch.database $(JOBS) -m spark_jobs $(if $(JOB),$(JOB) --as-of-date '$(AS_OF)',--help)
+	@$(environment) $(JOBS) -m dags.launch.database $(JOBS) -m spark_jobs $(if $(JOB),$(JOB) --as-of-date '$(AS_OF)' \
+		$(if $(ORDER),--order-id '$(ORDER)') $(if $(AMOUNT),--amount '$(AMOUNT)') $(if $(TARGET),--target-return '$(TARGET)'),--help)
 
 test: ## every test, in the environment that it belongs to
 	@$(MAKE) preflight

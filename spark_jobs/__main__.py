@@ -6,14 +6,15 @@ import argparse
 import importlib
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from decimal import Decimal
 from types import ModuleType
 
 from conf.settings import load_settings
 
 # Jobs that need no Spark session come without a JVM. A job's module has the job's name.
 SPARK_JOBS = (
-    "simulate", "ingest", "ingest_market_indicators", "build_features", "score", "allocate", "publish", "train_credit", "evaluate",
-    "backtest", "time_reasons",
+    "simulate", "ingest", "ingest_market_indicators", "build_features", "score", "allocate", "dry_run_allocation", "publish",
+    "train_credit", "evaluate", "backtest", "time_reasons",
 )
 PLAIN_JOBS = (
     "check_challenger", "check_champion", "open_night", "promote_credit", "rollback_model", "rollback_publication", "summary",
@@ -32,13 +33,22 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--training", action="store_true", help="open_night, ingest: for training, which needs no champion"
     )
+    parser.add_argument("--order-id", help="dry_run_allocation: the open order; or, of one not yet placed:")
+    parser.add_argument("--amount", type=Decimal, help="dry_run_allocation: its amount, and")
+    parser.add_argument("--target-return", type=float, help="dry_run_allocation: its target return, a fraction a year")
     parser.add_argument("--full", action="store_true", help="evaluate: the studies too, which train many times")
     options = parser.parse_args(arguments)
     if not options.job.startswith("rollback_") and not options.as_of_date:
         parser.error(f"{options.job} needs --as-of-date")
 
+    trial = (options.amount, options.target_return)
+    if options.job == "dry_run_allocation" and (None in trial if options.order_id is None else trial != (None, None)):
+        parser.error("dry_run_allocation needs either --order-id, or --amount and --target-return")
+
     settings = load_settings()
     more = {"training": options.training} if options.job in ("open_night", "ingest") else {}
+    if options.job == "dry_run_allocation":
+        more = {"order_id": options.order_id, "amount": options.amount, "target_return": options.target_return}
     if options.job == "evaluate":
         more = {"full": options.full}
     if options.job == "promote_credit":

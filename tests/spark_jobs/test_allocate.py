@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
@@ -17,6 +18,7 @@ from conf.tables import (
     BORROWER_SCORE,
     FRONTIER,
     FRONTIER_HOLDING,
+    HOLDING,
     INVESTOR_ORDER,
     LOAN,
     LOAN_VALUATION,
@@ -29,6 +31,7 @@ from conf.tables import (
 from models.hazard import Curves, Hazard, NoHistory
 from models.open_listings import Terms, build_open_listings, build_valuation, with_score
 from spark_jobs import allocate as job
+from spark_jobs import dry_run_allocation
 from spark_jobs.allocate import (
     CROSS_CHECKS,
     TooManyRows,
@@ -39,6 +42,7 @@ from spark_jobs.allocate import (
     with_decimal_amounts,
     with_minor_units,
 )
+from spark_jobs.counted_nights import CountedNight
 from spark_jobs.lake import Lake
 from spark_jobs.manifest import Night
 
@@ -269,14 +273,21 @@ def test_cross_checks_count_what_is_wrong(spark, settings):
     caps = spark.createDataFrame([(1, 1.0), (2, 0.1)], "risk_group int, cap double")
     valuation = spark.createDataFrame([("a", Decimal("100.00")), ("b", Decimal("25.00"))], "loan_id string, remaining_amount decimal(18,2)")
     summary = spark.createDataFrame(
-        [("o", Decimal("1000.00"), Decimal("75.00")), ("p", Decimal("500.00"), Decimal("0.00"))],
-        "order_id string, amount decimal(18,2), allocated_amount decimal(18,2)",
+        [
+            ("o", "i", Decimal("1000.00"), Decimal("75.00"), Decimal("0.00")),
+            ("p", "i", Decimal("500.00"), Decimal("0.00"), Decimal("0.00")),
+        ],
+        "order_id string, investor_id string, amount decimal(18,2), allocated_amount decimal(18,2), held_amount decimal(18,2)",
     )
     ddl = "order_id string, loan_id string, identity_group_id string, risk_group int, amount decimal(18,2), currency string"
     rules = rules_of(settings, [1.0, 0.1])
 
-    def counted(*rows):
-        found = build_cross_checks(valuation, caps, spark.createDataFrame(list(rows), ddl), summary, rules).first().asDict()
+    def counted(*rows, held=()):
+        holding = spark.createDataFrame(
+            list(held),
+            "order_id string, investor_id string, identity_group_id string, risk_group int, principal_outstanding decimal(18,2)",
+        )
+        found = build_cross_checks(valuation, caps, holding, spark.createDataFrame(list(rows), ddl), summary, rules).first().asDict()
         assert set(found) == set(CROSS_CHECKS)
         return {name for name, count in found.items() if count}
 
@@ -294,8 +305,14 @@ def test_cross_checks_count_what_is_wrong(spark, settings):
     # A listing that nobody valued, an order without a summary.
     assert counted(("x", "z", "g", 1, Decimal("25.00"), "USD"), ("o", "a", "h", 1, Decimal("50.00"), "USD"),
                    ("o", "b", "i", 1, Decimal("25.00"), "USD")) == {
-        "listings_over_remaining", "orders_not_adding_up", "identity_groups_over_cap", "risk_groups_over_cap"
+        "listings_over_remaining", "orders_not_adding_up", "identity_groups_over_cap", "risk_groups_over_cap", "investors_over_cap"
     }
+    # 25 of g are owned, as no summary says, and 50 more are bought; nothing more of a party over its cap is right.
+    good = [("o", "a", "g", 1, Decimal("50.00"), "USD"), ("o", "b", "h", 2, Decimal("25.00"), "USD")]
+    assert counted(*good, held=[("o", "i", "g", 1, Decimal("25.00"))]) == {"holdings_not_adding_up", "identity_groups_over_cap"}
+    assert counted(*good, held=[("o", "i", "z", 1, Decimal("900.00"))]) == {"holdings_not_adding_up"}
+    # 60 of g belong to an order that is closed: together 110 of a twentieth of 1560.
+    assert counted(*good, held=[("gone", "i", "g", 1, Decimal("60.00"))]) == {"investors_over_cap"}
 
 
 def test_arrow_columns_of_the_solver_are_typed_even_when_empty():
@@ -315,3 +332,92 @@ def test_arrow_columns_of_the_solver_are_typed_even_when_empty():
     allocation, summary, _ = job.allocated(orders, listings, parties, rules_of(load_settings(), [1.0] * 5), 1)
     assert allocation.num_rows == summary.num_rows == 0
     assert allocation.schema.field("risk_group").type == pa.int32()
+
+
+def given(order_id: str, loan_id: str, amount: str, day: date, batch_id: str, **changes) -> dict:
+    return {
+        "order_id": order_id, "loan_id": loan_id, "as_of_date": day, "borrower_id": f"b-{loan_id}",
+        "identity_group_id": f"g-b-{loan_id}", "risk_group": 1, "amount": Decimal(amount), "weight": 0.1,
+        "expected_net_return": 0.08, "currency": "USD", "batch_id": batch_id, **changes,
+    }
+
+
+def paid(loan_id: str, number: int, amount: str, days: int = 0, known_from: date = EARLIER) -> dict:
+    return {
+        "loan_id": loan_id, "borrower_id": f"b-{loan_id}", "installment_no": number, "due_on": EARLIER, "due_amount": Decimal("100.00"),
+        "paid_amount": Decimal(amount), "days_past_due": days, "currency": "USD", "known_from": known_from, **ORIGIN,
+    }
+
+
+def test_a_second_night_tops_up_what_is_owned(spark, lake, night, monkeypatch, capsys):
+    live = {"status": "current", "interest_rate": 0.0, "term_months": 10, "funded_amount": Decimal("1000.00")}
+    lake.append(LOAN, rows_of(spark, LOAN, [
+        listed("live", **live), listed("late", **live), listed("repaid", **live | {"status": "paid"}), listed("written_off", **live),
+        # Charged off tomorrow: tonight it is live.
+        listed("written_off", **live | {"status": "charged_off"}, known_from=date(2020, 7, 1)),
+    ]))
+    lake.create(REPAYMENT)
+    lake.append(REPAYMENT, rows_of(spark, REPAYMENT, [
+        # A tenth in full; half of the next, told first as missed; 50 ahead; the next is paid tomorrow: 0.1 + 0.05 + 0.1 + 0.05.
+        paid("live", 1, "100.00"), paid("live", 2, "0.00", 30), paid("live", 2, "50.00", 30, date(2020, 6, 5)),
+        paid("live", 3, "150.00"), paid("live", 4, "100.00", known_from=date(2020, 7, 1)),
+        # 90 days late once is a default for good, whatever comes after; a tenth had come back.
+        paid("late", 1, "100.00"), paid("late", 2, "0.00", 90), paid("late", 2, "0.00", 0, date(2020, 6, 20)),
+    ]))
+    earlier, later = date(2020, 5, 30), date(2020, 5, 31)
+    nights = []
+    for day, batch, rows in (
+        # Two nights that were published; the rows of the first were written over since by a run that was not.
+        (earlier, "a", [given("fills", "l01", "25.00", earlier, "a", expected_net_return=0.04)]),
+        (earlier, "refused", [given("fills", "l05", "25.00", earlier, "refused")]),
+        (later, "b", [
+            given("fills", "l01", "25.00", later, "b"), given("fills", "live", "50.00", later, "b"),
+            given("fills", "late", "25.00", later, "b"), given("fills", "repaid", "25.00", later, "b"),
+            given("fills", "withdrawn", "25.00", later, "b"), given("cancelled", "written_off", "25.00", later, "b"),
+        ]),
+    ):
+        lake.replace(ALLOCATION, rows_of(spark, ALLOCATION, rows), day)
+        if batch != "refused":
+            nights.append(CountedNight(batch, day, lake.version(ALLOCATION)))
+    versions = {table.name: lake.version(table) for table in (LOAN, REPAYMENT, INVESTOR_ORDER)}
+    topping = replace(night, silver_versions=versions, tops_up="b")
+    for module in (job, dry_run_allocation):
+        monkeypatch.setattr(module, "current_night", lambda *_: topping)
+    monkeypatch.setattr(job, "counted_nights", lambda settings, as_of_date, newest: nights)
+    job.run(spark, lake.settings, AS_OF)
+
+    holding = {row["loan_id"]: row for row in lake.read_as_of(HOLDING, AS_OF).collect()}
+    found = {
+        loan: tuple(str(row[name]) for name in ("status", "principal_outstanding", "principal_back", "principal_lost"))
+        for loan, row in holding.items()
+    }
+    assert found == {
+        "l01": ("committed", "50.00", "0.00", "0.00"),
+        "live": ("performing", "35.00", "15.00", "0.00"),
+        "late": ("defaulted", "0.00", "2.50", "22.50"),
+        "repaid": ("repaid", "0.00", "25.00", "0.00"),
+        "withdrawn": ("returned", "0.00", "25.00", "0.00"),
+        "written_off": ("performing", "25.00", "0.00", "0.00"),
+    }
+    assert holding["l01"]["expected_net_return"] == pytest.approx(0.06)
+    valuation = {row["loan_id"]: row["remaining_amount"] for row in lake.read_as_of(LOAN_VALUATION, AS_OF).collect()}
+    assert (valuation["l01"], valuation["l02"]) == (Decimal("950.00"), Decimal("1000.00"))
+    fills = lake.read_as_of(ALLOCATION_SUMMARY, AS_OF).where("order_id = 'fills'").first()
+    # 1010.50 less 85 is 37 notes and 0.50.
+    assert [fills[name] for name in ("held_amount", "held_loan_count", "lost_amount", "allocated_amount", "unallocated_amount")] == [
+        Decimal("85.00"), 2, Decimal("22.50"), Decimal("925.00"), Decimal("0.50")
+    ]
+    assert fills["owned_net_return"] == pytest.approx((50 * 0.06 + 35 * 0.08 + 925 * fills["expected_net_return"]) / 1010)
+    bought = {row["loan_id"] for row in lake.read_as_of(ALLOCATION, AS_OF).where("order_id = 'fills'").collect()}
+    assert "l01" not in bought, "50 of at most 50.52 of this party are owned"
+
+    capsys.readouterr()
+    before = [lake.version(table) for table in job.WRITTEN]
+    dry_run_allocation.run(spark, lake.settings, AS_OF, order_id="fills")
+    told = capsys.readouterr()
+    rows = {row["loan_id"]: row for row in csv.DictReader(told.out.splitlines())}
+    assert sum(Decimal(row["bought_amount"]) for row in rows.values()) == Decimal("925.00")
+    assert {loan for loan, row in rows.items() if row["reason"] == "bought"} == bought
+    assert [rows[loan]["reason"] for loan in ("l01", "outside", "unscored")] == ["party_at_cap", "outside_policy", "unscored"]
+    assert "order fills: holds 85.00 of 1010.50 USD, would buy 925.00; on_target." in told.err
+    assert [lake.version(table) for table in job.WRITTEN] == before

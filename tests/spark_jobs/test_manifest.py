@@ -48,6 +48,7 @@ def test_the_batch_is_named_by_day_and_contents(settings, monkeypatch):
         {"model_version": "4"},
         {"macro_files": {"fred.csv": "dd"}},
         {"orders": "ee"},
+        {"tops_up": "2020-01-30-ff"},
         {"as_of_date": date(2020, 2, 1)},
     ],
 )
