@@ -28,6 +28,8 @@ from conf.features import FEATURES
 
 ROOT = Path(__file__).resolve().parents[1]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Product = Literal["lending", "company"]
+"""What a market publishes: scores and portfolios of borrowers, or scores of companies."""
 
 
 class WrongSetting(ValueError):
@@ -250,6 +252,7 @@ class Settings(BaseSettings):
     )
 
     source: str
+    product: Product
     home: Path
     data: Path | None = None
     macro: Path | None = None
@@ -347,8 +350,8 @@ class Settings(BaseSettings):
 
     @property
     def model_name(self) -> str:
-        """Name of the credit model in the registry."""
-        return f"{self.source}-credit"
+        """Name of the market's model in the registry."""
+        return f"{self.source}-{'company' if self.product == 'company' else 'credit'}"
 
     @property
     def secrets_file(self) -> Path:

@@ -23,7 +23,7 @@ from conf.tables import SILVER, TABLES
 SOURCES = ROOT / "conf" / "sources"
 
 Parse = Literal["string", "integer", "decimal", "double", "boolean", "date", "timestamp"]
-Unit = Literal["one", "percent", "bps", "cents", "thousands", "ten_thousands", "years"]
+Unit = Literal["one", "percent", "bps", "cents", "thousands", "ten_thousands", "millions", "years"]
 Scalar = str | int | float | bool | date
 
 # What ingest fills by itself: where the row came from, and the source's one currency unless a column says otherwise.
@@ -32,10 +32,10 @@ FILLED = ("source_file", "row_number", "currency")
 LANDED = ("known_from", "landed_on")
 ORDER_COLUMNS = ("order_id", "investor_id", "amount", "currency", "target_return", "placed_at")
 _UNMAPPED = ("market_indicator", "investor_order")
-# The tables that tell how a loan goes, row by row as it is known, and what of a loan is known from its listing on.
-_COURSE = ("loan", "repayment")
+# The tables that tell how a loan or a company goes, row by row as it is known, and what of a loan is known from its listing on.
+_COURSE = ("loan", "repayment", "company")
 _TERMS = ("loan_id", "borrower_id", "amount", "term_months", "interest_rate", "purpose", "grade", "listed_on")
-_LOOKS_AHEAD = "{} is realised: nobody knew it on the day that this row tells of; only a loan's course (status, repayments) may read it"
+_LOOKS_AHEAD = "{} is realised: nobody knew it on the day that this row tells of; only the course of a loan or company (status, repayments) may read it"
 _PARSE_OF_TYPE: dict[str, Parse] = {
     "STRING": "string", "INT": "integer", "BIGINT": "integer", "DECIMAL(18,2)": "decimal", "DOUBLE": "double",
     "BOOLEAN": "boolean", "DATE": "date", "TIMESTAMP": "timestamp",
@@ -138,7 +138,7 @@ class ColumnMapping(_Model):
     characters, breaks the rule ``text:<column>``. codes translate text exactly, an unlisted code breaks the rule
     ``code:<column>``; a code may stand for null. Then it is parsed (parse: what the table's type
     says, unless given; formats: Spark patterns, tried in order), brought to the canonical unit (percent to fraction,
-    bps, cents, thousands, years to months), and last given to a named column function with arguments. required: an
+    bps, cents, thousands, millions, years to months), and last given to a named column function with arguments. required: an
     empty value breaks the rule ``required:<column>``; for columns of the table its schema already says so.
     """
 
@@ -318,9 +318,9 @@ class Source(_Model):
 
     outcome: default_within_horizon (label: a default within horizon_months) or default_ever (an eventual default,
     with censoring). default_days: days past due that are a default; null where only a charge-off is one, as for a source
-    that tells of no other outcome than its own. blocks: the feature blocks that its files can fill.
+    that tells of no other outcome than its own. blocks: the feature blocks that its files can fill; none for a source of companies.
     account_month_lag_days: how many days after a month's end its account months are known; a month counts from then on,
-    for everyone. Realised columns of a file tell of nothing but a loan's course: the tables loan and repayment alone may read
+    for everyone. Realised columns of a file tell of nothing but a course: the tables loan, repayment and company alone may read
     them, and no term of a listing. evaluation: how scores are held against outcomes. settings override conf/mosaic.yaml.
     """
 
@@ -331,7 +331,7 @@ class Source(_Model):
     horizon_months: int = Field(ge=1)
     outcome: Literal["default_within_horizon", "default_ever"]
     default_days: int | None = Field(90, ge=1)
-    blocks: tuple[Block, ...] = Field(min_length=1)
+    blocks: tuple[Block, ...] = ()
     account_month_lag_days: int = Field(0, ge=0, le=28)
     files: dict[str, LandedFile] = Field(min_length=1)
     tables: dict[str, tuple[TableMapping, ...]] = Field(min_length=1)
@@ -352,6 +352,8 @@ class Source(_Model):
                 raise ValueError(f"tables.{name}: no such table; a source can fill {mappable}")
             for number, mapping in enumerate(mappings):
                 self._check(f"tables.{name}.{number}", name, mapping)
+        if not self.blocks and "borrower" in self.tables:
+            raise ValueError("blocks: a source of borrowers offers at least one feature block")
         if self.orders and self.orders.from_file not in self.files:
             raise ValueError(f"orders.from: no file {self.orders.from_file}; files are {list(self.files)}")
         if isinstance(self.evaluation, OutOfTime) and any(months >= self.horizon_months for months in self.evaluation.also_within_months):

@@ -19,8 +19,8 @@ Layer = Literal["bronze", "silver", "quarantine", "gold", "truth"]
 class Table:
     """One Delta table.
 
-    key is the columns that are unique together. partition_by is None for an unpartitioned table; a gold job
-    replaces one value of it. owner is the job that writes the table.
+    key is the columns that are unique together; so are, where there are any, those of also_unique. partition_by is None for
+    an unpartitioned table; a gold job replaces one value of it. owner is the job that writes the table.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Table:
     owner: str
     meaning: str
     partition_by: str | None = None
+    also_unique: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -76,8 +77,8 @@ MAX_ID = 200
 _ORIGIN = "source_file STRING NOT NULL, row_number BIGINT NOT NULL"
 
 
-def _silver(name: str, ddl: str, key: tuple[str, ...], meaning: str) -> Table:
-    return Table(name, "silver", f"{ddl}, known_from DATE NOT NULL, {_ORIGIN}", key, "ingest", meaning)
+def _silver(name: str, ddl: str, key: tuple[str, ...], meaning: str, also_unique: tuple[str, ...] = ()) -> Table:
+    return Table(name, "silver", f"{ddl}, known_from DATE NOT NULL, {_ORIGIN}", key, "ingest", meaning, also_unique=also_unique)
 
 
 BORROWER = _silver(
@@ -148,6 +149,34 @@ MARKET_INDICATOR = _silver(
     "series_id STRING NOT NULL, observed_on DATE NOT NULL, value DOUBLE NOT NULL",
     ("series_id", "observed_on", "known_from"),
     "Macro series; observed_on is the first day of the period, known_from its publication. Revisions keep both.",
+)
+COMPANY = _silver(
+    "company",
+    """company_id STRING NOT NULL, name STRING, identity_group_id STRING NOT NULL, industry STRING, country STRING,
+    status STRING NOT NULL, distressed_on DATE, currency STRING NOT NULL""",
+    ("company_id", "known_from"),
+    """Companies whose statements are read; a later row of the same company tells what became known later. status: active,
+    distressed (bankruptcy, liquidation or whatever the source's mapping counts as such), gone (merged, taken private, no
+    longer told of). distressed_on: the day of it, null for the others. industry and country: codes, in the source's own terms.""",
+)
+FILING = _silver(
+    "filing",
+    """filing_id STRING NOT NULL, company_id STRING NOT NULL, period_end DATE NOT NULL, period_months INT NOT NULL,
+    fiscal_year INT NOT NULL, filed_on DATE NOT NULL, form STRING NOT NULL, restates STRING, is_consolidated BOOLEAN NOT NULL,
+    currency STRING NOT NULL""",
+    ("filing_id",),
+    """Statements of one company for one period, as one document told them. A restatement is a filing of its own with a later
+    known_from, so that the first and every later version stay. period_months: 12 for a year, 3, 6 or 9 for an interim report.
+    fiscal_year: the company's own name for the year. form: annual_report, interim_report or amendment. restates: the filing_id
+    whose period is told anew, null for a period's first filing or where it is not told.""",
+    also_unique=("company_id", "period_end", "period_months", "is_consolidated", "known_from"),
+)
+STATEMENT_ITEM = _silver(
+    "statement_item",
+    "filing_id STRING NOT NULL, account STRING NOT NULL, value DECIMAL(18,2) NOT NULL, code STRING NOT NULL",
+    ("filing_id", "account"),
+    """One account of one filing, in the filing's currency, whole units. account: a name of conf/chart_of_accounts.yaml; code:
+    what the source calls it. Flows (revenue, profit) are those of the filing's period, stocks those of its end.""",
 )
 INVESTOR_ORDER = _silver(
     "investor_order",
@@ -361,7 +390,8 @@ TRUTH_DEFAULT = Table(
 )
 
 SILVER: tuple[Table, ...] = (
-    BORROWER, CREDIT_REPORT, CREDIT_LINE, CREDIT_INQUIRY, ACCOUNT_MONTH, LOAN, REPAYMENT, MARKET_INDICATOR, INVESTOR_ORDER,
+    BORROWER, CREDIT_REPORT, CREDIT_LINE, CREDIT_INQUIRY, ACCOUNT_MONTH, LOAN, REPAYMENT, COMPANY, FILING, STATEMENT_ITEM,
+    MARKET_INDICATOR, INVESTOR_ORDER,
 )
 # What ingest passes through its gates beside the silver tables that a source fills.
 INGEST_RECORDS: tuple[Table, ...] = (INVESTOR_ORDER, LANDED_FILE, QUARANTINE)

@@ -8,9 +8,10 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict
 
+from conf.accounts import chart_of_accounts
 from conf.features import FEATURES, Feature, block_features
 from conf.reasons import REASON_WORDS
-from conf.tables import BORROWER_SCORE, FEATURE_TABLES, TRAINING_SET, Table
+from conf.tables import BORROWER_SCORE, FEATURE_TABLES, STATEMENT_ITEM, TRAINING_SET, Table
 
 
 class RowRule(BaseModel):
@@ -84,14 +85,30 @@ def known_reasons(name: str) -> list[TableRule]:
     return [TableRule(name="unknown_reasons", sql=unknown, high=0, meaning=meaning)]
 
 
+def account_rules(name: str) -> list[RowRule]:
+    """The rules that an item's account stands in the chart and has the chart's sign; none for a table without accounts."""
+    if name != STATEMENT_ITEM.name:
+        return []
+    accounts = chart_of_accounts().accounts
+    listed = ", ".join(f"'{account}'" for account in accounts)
+    positive = ", ".join(f"'{account}'" for account, found in accounts.items() if found.sign == "positive")
+    return [
+        RowRule(name="account_in_chart", sql=f"account IN ({listed})", meaning="an account stands in the chart of accounts"),
+        RowRule(
+            name="sign_of_account", sql=f"account NOT IN ({positive}) OR value >= 0",
+            meaning="an account that the chart calls positive is not below zero",
+        ),
+    ]
+
+
 @cache
 def table_rules(name: str) -> Rules:
-    """The rules in ``expectations/<name>.yaml``, the ranges of feature columns and the codes of reasons, as ``conf`` has them.
+    """The rules in ``expectations/<name>.yaml``, the ranges of feature columns, the signs of accounts and the codes of reasons, as ``conf`` has them.
 
     Raises FileNotFoundError for a table without rules and pydantic.ValidationError for an unknown key.
     """
     written = Rules.model_validate(yaml.safe_load((Path(__file__).parent / f"{name}.yaml").read_text()) or {})
-    more = {"rows": [*written.rows, *feature_ranges(name)], "table": [*written.table, *known_reasons(name)]}
+    more = {"rows": [*written.rows, *feature_ranges(name), *account_rules(name)], "table": [*written.table, *known_reasons(name)]}
     return written.model_copy(update=more)
 
 

@@ -20,14 +20,17 @@ from conf.source import Source, load_source
 from conf.tables import (
     ACCOUNT_MONTH,
     BORROWER,
+    COMPANY,
     CREDIT_INQUIRY,
     CREDIT_LINE,
     CREDIT_REPORT,
+    FILING,
     INGEST_RECORDS,
     LOAN,
     QUARANTINE,
     REPAYMENT,
     SILVER,
+    STATEMENT_ITEM,
     TABLES,
     Table,
 )
@@ -46,14 +49,14 @@ from spark_jobs.landing import (
     versions_before_failure,
 )
 from spark_jobs.manifest import Night, current_night, pin_silver_versions, record_ingested
-from spark_jobs.mapping import BROKEN, build_broken, build_checked, build_quarantine, with_known_keys
+from spark_jobs.mapping import BROKEN, PARENTS, build_broken, build_checked, build_quarantine, with_known_keys
 from spark_jobs.orders import ingest_orders, load_order_files
 
 logger = logging.getLogger(__name__)
 
 # Parents before children; the tables of one rank do not look at each other and are mapped side by side.
 RANKS: tuple[tuple[Table, ...], ...] = (
-    (BORROWER,), (CREDIT_REPORT, CREDIT_LINE, CREDIT_INQUIRY, ACCOUNT_MONTH, LOAN), (REPAYMENT,),
+    (BORROWER, COMPANY), (CREDIT_REPORT, CREDIT_LINE, CREDIT_INQUIRY, ACCOUNT_MONTH, LOAN, FILING), (REPAYMENT, STATEMENT_ITEM),
 )
 _SIDE_BY_SIDE = 3
 
@@ -152,7 +155,7 @@ def _map_table(
 ) -> tuple[DataFrame, DataFrame, list[DataFrame]]:
     """Append a table's good rows to silver; returns all its rows and the broken ones, both persisted, and the latter
     as quarantine rows, if there are any."""
-    silver = {parent.name: lake.read(parent) for parent in (BORROWER, LOAN)}
+    silver = {parent.name: lake.read(parent) for parent in PARENTS.get(table.name, ())}
     rows = build_checked(source, table, raw, silver, landed).persist()
     checked = with_known_keys(rows, table, _of_same_days(lake.read(table), table, rows)).persist()
     lake.append(table, checked.where((F.size(BROKEN) == 0) & ~F.col("already_there")))

@@ -7,6 +7,7 @@ Rules are named: ``malformed_row``, ``ambiguous:<file>``, ``text:<column>``, ``p
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame, Window
@@ -14,14 +15,14 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from conf.source import ColumnMapping, Join, Of, RowFilter, Source, TableMapping
-from conf.tables import BORROWER, LOAN, MAX_ID, QUARANTINE, Table
+from conf.tables import BORROWER, COMPANY, FILING, LOAN, MAX_ID, QUARANTINE, Table
 from expectations.rules import row_rules
 from spark_jobs.mapping_functions import COLUMN_FUNCTIONS, TABLE_FUNCTIONS
 
 # Which table a column points to; a row that points to nothing is an orphan.
 PARENTS: dict[str, tuple[Table, ...]] = {
     "credit_report": (BORROWER,), "credit_line": (BORROWER,), "credit_inquiry": (BORROWER,), "account_month": (BORROWER,),
-    "loan": (BORROWER,), "repayment": (BORROWER, LOAN),
+    "loan": (BORROWER,), "repayment": (BORROWER, LOAN), "filing": (COMPANY,), "statement_item": (FILING,),
 }
 _TYPES = {
     "string": "string", "integer": "int", "decimal": "decimal(18,2)", "double": "double", "boolean": "boolean",
@@ -29,7 +30,8 @@ _TYPES = {
 }
 # What one raw unit is in the canonical unit.
 _FACTORS = {
-    "one": "1", "percent": "0.01", "bps": "0.0001", "cents": "0.01", "thousands": "1000", "ten_thousands": "10000", "years": "12",
+    "one": "1", "percent": "0.01", "bps": "0.0001", "cents": "0.01", "thousands": "1000", "ten_thousands": "10000",
+    "millions": "1000000", "years": "12",
 }
 BROKEN = "broken_rules"
 _ORIGIN = ("source_file", "row_number")
@@ -62,7 +64,7 @@ def parsed(text: Column, parse: str, formats: tuple[str, ...], unit: str, to_typ
         return F.when(~F.isnan(number) & (F.abs(number) < float("inf")), number)
     # Through a decimal, so that 13.35 percent is 0.1335 and not 0.13350000000000001.
     number = F.regexp_replace(text, r"\s*%$", "") if unit == "percent" else text
-    exact = F.try_multiply(number.try_cast("decimal(28,10)"), F.lit(_FACTORS[unit]).cast("decimal(9,4)"))
+    exact = F.try_multiply(number.try_cast("decimal(28,10)"), F.lit(Decimal(_FACTORS[unit])))
     if parse == "integer":
         exact = F.when(exact == F.floor(exact), exact)
     return exact.try_cast(to_type)
@@ -239,7 +241,8 @@ def _build_part(source: Source, table: Table, number: int, raw: DataFrame, lande
     made = TABLE_FUNCTIONS[mapping.function](typed.where(F.size(BROKEN) == 0).drop(BROKEN), **mapping.arguments)
     if "currency" in table.columns and "currency" not in made.columns:
         made = made.withColumn("currency", F.lit(source.currency))
-    made = made.withColumn(BROKEN, F.array().cast("array<string>"))
+    if BROKEN not in made.columns:
+        made = made.withColumn(BROKEN, F.array().cast("array<string>"))
     broken = _conformed(table, typed.where(F.size(BROKEN) > 0))
     # Of these only what the mapping itself fills can be told; what the function would have made is null.
     told = [column for column in table.required if column in mapping.columns]
@@ -293,15 +296,12 @@ def with_orphans(rows: DataFrame, table: Table, parents: Mapping[str, DataFrame]
 
 def with_unique_key(rows: DataFrame, table: Table) -> DataFrame:
     """broken_rules with ``unique_key`` on all but the first row of a key, rows that break nothing else going first."""
-    order = Window.partitionBy(*table.key).orderBy(
-        F.size(BROKEN) > 0, F.col("landed_on").asc_nulls_first(), *_ORIGIN
-    )
-    complete = reduce(Column.__and__, (F.col(column).isNotNull() for column in table.key))
-    return (
-        rows.withColumn("place", F.row_number().over(order))
-        .withColumn(BROKEN, _with_rule(complete & (F.col("place") > 1), "unique_key"))
-        .drop("place")
-    )
+    for key in filter(None, (table.key, table.also_unique)):
+        order = Window.partitionBy(*key).orderBy(F.size(BROKEN) > 0, F.col("landed_on").asc_nulls_first(), *_ORIGIN)
+        complete = reduce(Column.__and__, (F.col(column).isNotNull() for column in key))
+        is_later = complete & (F.row_number().over(order) > 1) & ~F.array_contains(BROKEN, "unique_key")
+        rows = rows.withColumn("is_later", is_later).withColumn(BROKEN, _with_rule(F.col("is_later"), "unique_key")).drop("is_later")
+    return rows
 
 
 def _with_rule(condition: Column, rule: str) -> Column:
