@@ -22,6 +22,14 @@ class Words:
 
 
 @dataclass(frozen=True)
+class RiskWords:
+    """What a reason raises or lowers; ko with its particle."""
+
+    en: str = "your risk of default"
+    ko: str = "부도 위험을"
+
+
+@dataclass(frozen=True)
 class Reason:
     """What features say together. en and ko are the subject of its sentences, ko with its particle."""
 
@@ -29,13 +37,14 @@ class Reason:
     en: str
     ko: str
     features: tuple[str, ...]
+    risk: RiskWords = RiskWords()
 
     @property
     def codes(self) -> dict[str, Words]:
         """The words of the code for a raised risk, then of that for a lowered one."""
         return {
-            f"{self.name}_raised_risk": Words(f"{self.en} raised your risk of default.", f"{self.ko} 부도 위험을 높였습니다."),
-            f"{self.name}_lowered_risk": Words(f"{self.en} lowered your risk of default.", f"{self.ko} 부도 위험을 낮췄습니다."),
+            f"{self.name}_raised_risk": Words(f"{self.en} raised {self.risk.en}.", f"{self.ko} {self.risk.ko} 높였습니다."),
+            f"{self.name}_lowered_risk": Words(f"{self.en} lowered {self.risk.en}.", f"{self.ko} {self.risk.ko} 낮췄습니다."),
         }
 
 

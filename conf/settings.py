@@ -146,6 +146,31 @@ class Fairness(_Section):
     min_defaults: int
 
 
+class Company(_Section):
+    """The company model, for a market whose product is company.
+
+    recent_years: of the filings whose first year has passed, those of so many years calibrate and judge, on different parties;
+    earlier ones train, with what had been seen of them before. calibration_share: of parties, in these years. min_events:
+    distresses that training and calibration each need. grades: of each the highest one-year probability, the safest first.
+    max_gap_share: of the companies with a year's statements, those whose years have a gap.
+    """
+
+    recent_years: Annotated[int, Field(ge=1)]
+    calibration_share: Fraction
+    min_events: Annotated[int, Field(ge=1)]
+    max_gap_share: Fraction
+    lightgbm: dict[str, int | float | str | bool]
+    grades: dict[str, Fraction]
+
+    @field_validator("grades")
+    @classmethod
+    def _rise_to_one(cls, grades: dict[str, float]) -> dict[str, float]:
+        limits = list(grades.values())
+        if not limits or limits != sorted(set(limits)) or limits[-1] != 1:
+            raise ValueError("the limits of grades rise, and the last one is 1")
+        return grades
+
+
 class Drift(_Section):
     """When a night's population counts as drifted from the champion's training rows, and when that asks for training.
 
@@ -268,6 +293,7 @@ class Settings(BaseSettings):
     gates: Gates
     training: Training
     fairness: Fairness
+    company: Company
     drift: Drift
     scores: Scores
     allocation: Allocation

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from conf.company_features import COMPANY_FEATURES
 from conf.features import BLOCKS, FEATURES, Block, block_features
 
 Layer = Literal["bronze", "silver", "quarantine", "gold", "truth"]
@@ -258,6 +259,38 @@ BORROWER_SCORE = _gold(
     """Calibrated scores. risk_group: 1 the safest to 5. raw_prob_default: the network's output before calibration.
     reason_codes: what moved this score most, strongest first (conf.reasons); null in scores from before there were reasons.""",
 )
+_COMPANY_FEATURE_COLUMNS = ", ".join(f"{feature.name} DOUBLE" for feature in COMPANY_FEATURES)
+COMPANY_FEATURE = _gold(
+    "company_feature",
+    f"""company_id STRING NOT NULL, as_of_date DATE NOT NULL, filing_id STRING NOT NULL, period_end DATE NOT NULL,
+    {_COMPANY_FEATURE_COLUMNS}""",
+    ("company_id", "as_of_date"),
+    "score_company",
+    """The features of the companies that can be scored: active, with as many annual statements in a row as trends need, the
+    newest not stale. filing_id and period_end: the newest statements they rest on.""",
+)
+COMPANY_TRAINING_SET = _gold(
+    "company_training_set",
+    f"""company_id STRING NOT NULL, as_of_date DATE NOT NULL, filing_id STRING NOT NULL, period_end DATE NOT NULL,
+    identity_group_id STRING NOT NULL, distressed_on DATE, watched_until DATE NOT NULL, {_COMPANY_FEATURE_COLUMNS}""",
+    ("company_id", "as_of_date"),
+    "train_company",
+    """Companies on the days on which they told a year's statements, with the outcome as it was knowable on the training date.
+    watched_until: the day up to which no distressed_on means that none came.""",
+    None,
+)
+COMPANY_SCORE = _gold(
+    "company_score",
+    """company_id STRING NOT NULL, as_of_date DATE NOT NULL, prob_distress_1y DOUBLE NOT NULL, prob_distress_2y DOUBLE NOT NULL,
+    prob_distress_3y DOUBLE NOT NULL, grade STRING NOT NULL, altman_z DOUBLE, reason_codes ARRAY<STRING> NOT NULL,
+    raw_hazard DOUBLE NOT NULL, filing_id STRING NOT NULL, period_end DATE NOT NULL, model_version STRING NOT NULL,
+    batch_id STRING NOT NULL""",
+    ("company_id", "as_of_date"),
+    "score_company",
+    """Calibrated probabilities of distress within one, two and three years, after the filing that they rest on. grade: A the safest, by the
+    one-year probability (settings company.grades). reason_codes: what moved the first year most, strongest first
+    (conf.company_features). raw_hazard: of the first year, before calibration.""",
+)
 DRIFT = _gold(
     "drift",
     """column_name STRING NOT NULL, as_of_date DATE NOT NULL, psi DOUBLE NOT NULL, null_share DOUBLE NOT NULL,
@@ -393,11 +426,14 @@ SILVER: tuple[Table, ...] = (
     BORROWER, CREDIT_REPORT, CREDIT_LINE, CREDIT_INQUIRY, ACCOUNT_MONTH, LOAN, REPAYMENT, COMPANY, FILING, STATEMENT_ITEM,
     MARKET_INDICATOR, INVESTOR_ORDER,
 )
+# What a market of companies has, and no other.
+OF_COMPANIES: tuple[Table, ...] = (COMPANY, FILING, STATEMENT_ITEM, COMPANY_FEATURE, COMPANY_TRAINING_SET, COMPANY_SCORE)
 # What ingest passes through its gates beside the silver tables that a source fills.
 INGEST_RECORDS: tuple[Table, ...] = (INVESTOR_ORDER, LANDED_FILE, QUARANTINE)
 GOLD: tuple[Table, ...] = (
     POPULATION, UNSCORED, *FEATURE_TABLES.values(), TRAINING_SET, BORROWER_SCORE, DRIFT, EXPECTED_PERFORMANCE, LOAN_VALUATION,
-    RISK_GROUP_CAP, HOLDING, ALLOCATION, ALLOCATION_SUMMARY, FRONTIER, FRONTIER_HOLDING, GATE_RESULT,
+    RISK_GROUP_CAP, HOLDING, ALLOCATION, ALLOCATION_SUMMARY, FRONTIER, FRONTIER_HOLDING, COMPANY_FEATURE, COMPANY_TRAINING_SET,
+    COMPANY_SCORE, GATE_RESULT,
 )
 TABLES: dict[str, Table] = {table.name: table for table in (LANDED_FILE, *SILVER, QUARANTINE, *GOLD, TRUTH_DEFAULT)}
 
@@ -405,3 +441,5 @@ TABLES: dict[str, Table] = {table.name: table for table in (LANDED_FILE, *SILVER
 PUBLISHED: tuple[Table, ...] = (
     BORROWER_SCORE, UNSCORED, LOAN_VALUATION, RISK_GROUP_CAP, ALLOCATION, ALLOCATION_SUMMARY, FRONTIER, FRONTIER_HOLDING,
 )
+# What a market of each product publishes.
+PUBLISHED_BY_PRODUCT: dict[str, tuple[Table, ...]] = {"lending": PUBLISHED, "company": (COMPANY_SCORE,)}

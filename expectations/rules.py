@@ -9,9 +9,19 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from conf.accounts import chart_of_accounts
+from conf.company_features import COMPANY_FEATURES, COMPANY_REASON_WORDS, CompanyFeature
 from conf.features import FEATURES, Feature, block_features
 from conf.reasons import REASON_WORDS
-from conf.tables import BORROWER_SCORE, FEATURE_TABLES, STATEMENT_ITEM, TRAINING_SET, Table
+from conf.tables import (
+    BORROWER_SCORE,
+    COMPANY_FEATURE,
+    COMPANY_SCORE,
+    COMPANY_TRAINING_SET,
+    FEATURE_TABLES,
+    STATEMENT_ITEM,
+    TRAINING_SET,
+    Table,
+)
 
 
 class RowRule(BaseModel):
@@ -52,7 +62,7 @@ class Rules(BaseModel):
     table: list[TableRule] = []
 
 
-def feature_range(feature: Feature) -> RowRule:
+def feature_range(feature: Feature | CompanyFeature) -> RowRule:
     """The rule that a feature lies in its declared range; NaN and infinity break it, unbounded sides included."""
     # Spark holds NaN greater than everything, so an upper bound is what keeps it out.
     low = f">= {feature.low}" if feature.low is not None else "> CAST('-Infinity' AS DOUBLE)"
@@ -61,7 +71,7 @@ def feature_range(feature: Feature) -> RowRule:
     return RowRule(
         name=f"range_{feature.name}",
         sql=f"{feature.name} {low} AND {feature.name} {high}",
-        meaning=f"{feature.name} ({feature.meaning}) lies in {bounds} {feature.unit}",
+        meaning=f"{feature.name} ({feature.meaning}) lies in {bounds}{f' {feature.unit}' if isinstance(feature, Feature) else ''}",
     )
 
 
@@ -69,6 +79,8 @@ def feature_ranges(name: str) -> list[RowRule]:
     """One range rule per feature column of a table; none for a table without features."""
     blocks = {table.name: block_features(block) for block, table in FEATURE_TABLES.items()}
     features = FEATURES if name == TRAINING_SET.name else blocks.get(name, ())
+    if name in (COMPANY_FEATURE.name, COMPANY_TRAINING_SET.name):
+        features = COMPANY_FEATURES
     return [feature_range(feature) for feature in features]
 
 
@@ -77,11 +89,12 @@ def known_reasons(name: str) -> list[TableRule]:
 
     No row rule: a table keeps the constraints that it was made with, and the catalogue grows.
     """
-    if name != BORROWER_SCORE.name:
+    words = {BORROWER_SCORE.name: REASON_WORDS, COMPANY_SCORE.name: COMPANY_REASON_WORDS}.get(name)
+    if words is None:
         return []
-    codes = ", ".join(f"'{code}'" for code in REASON_WORDS)
+    codes = ", ".join(f"'{code}'" for code in words)
     unknown = f"count_if(size(array_except(reason_codes, array({codes}))) > 0)"
-    meaning = "scores with a reason code that is not in the catalogue, conf.reasons"
+    meaning = "scores with a reason code that is not in the catalogue"
     return [TableRule(name="unknown_reasons", sql=unknown, high=0, meaning=meaning)]
 
 

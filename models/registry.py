@@ -1,4 +1,4 @@
-"""The model registry: credit models as versions in MLflow, with the aliases champion and challenger.
+"""The model registry: a market's models, of borrowers or of companies, as versions in MLflow, with the aliases champion and challenger.
 
 Looking up the champion starts no JVM and imports neither TensorFlow nor LightGBM.
 """
@@ -31,12 +31,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pyspark.sql import SparkSession
 
+    from models.company_model import CompanyModel
     from models.credit_model import CreditModel
     from models.hazard import Hazard
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 # What a version needs to be loaded elsewhere, logged with the versions that trained it.
 REQUIREMENTS = ("pyspark", "lightgbm", "numpy", "pandas", "pyarrow", "scipy", "h5py", "pydantic-settings", "pyyaml")
+# What MLflow stores as a model's code, and what that tells of a row, by product.
+_CODE = {"lending": "registered_model.py", "company": "registered_company_model.py"}
+_OUTPUTS = {
+    "lending": {"prob_default": "double", "score_points": "integer", "risk_group": "integer"},
+    "company": {"prob_distress_1y": "double", "prob_distress_2y": "double", "prob_distress_3y": "double"},
+}
 # The tag <_CHAMPION_SINCE><time> of a version says how it became champion then.
 _CHAMPION_SINCE = "champion_since."
 
@@ -103,12 +110,16 @@ def _what_to_do(settings: Settings) -> str:
     challenger = find_version(settings, CHALLENGER)
     last = next((one for one in versions(settings) if one.number == challenger), None)
     if last is None or last.tags.get("promotion") != "failed":
-        return "run the DAG credit_training (make run trains first)"
+        return f"run the DAG {_training_dag(settings)} (make run trains first)"
     return (
         f"version {last.number}, trained on {last.tags.get('trained_on')}, was turned away: {last.tags['promotion_reason']}. Give it more "
         "to learn from (more borrowers, a later as-of date, training.training_cohorts), or set another limit in conf/mosaic.yaml, "
-        "having read the model_document.html of that version in MLflow; then run credit_training"
+        f"having read what that version's run in MLflow says; then run {_training_dag(settings)}"
     )
+
+
+def _training_dag(settings: Settings) -> str:
+    return "company_training" if settings.product == "company" else "credit_training"
 
 
 def versions(settings: Settings) -> list[Version]:
@@ -170,7 +181,7 @@ def staging(settings: Settings) -> str | None:
 def log_model(
     spark: SparkSession,
     settings: Settings,
-    model: CreditModel,
+    model: CreditModel | CompanyModel,
     *,
     run_name: str,
     parameters: Mapping[str, Any],
@@ -183,25 +194,29 @@ def log_model(
     mlflow.set_registry_uri(settings.tracking_uri)
     _set_experiment(settings)
     doubles = Schema([ColSpec("double", name, required=False) for name in model.features])
-    outputs = Schema([ColSpec("double", "prob_default"), ColSpec("integer", "score_points"), ColSpec("integer", "risk_group")])
+    outputs, artifact = Schema([ColSpec(kind, name) for name, kind in _OUTPUTS[settings.product].items()]), _artifact(settings)
     with mlflow.start_run(run_name=run_name), tempfile.TemporaryDirectory() as folder:
         mlflow.log_params(dict(parameters))
         mlflow.log_metrics({name: value for name, value in metrics.items() if value == value})
         mlflow.set_tags(dict(tags))
         for name, figure in figures.items():
             mlflow.log_figure(figure, f"plots/{name}.png")
-        parts = Path(folder) / "credit_model"
+        parts = Path(folder) / artifact
         model.save(parts, spark, staging(settings))
         logged = mlflow.pyfunc.log_model(
-            name="credit_model",
+            name=artifact,
             # Models from code: the registry holds this file's text and the artifacts, never a pickled object.
-            python_model=str(ROOT / "models" / "registered_model.py"),
-            artifacts={"credit_model": str(parts)},
+            python_model=str(ROOT / "models" / _CODE[settings.product]),
+            artifacts={artifact: str(parts)},
             registered_model_name=settings.model_name,
             signature=ModelSignature(inputs=doubles, outputs=outputs),
             pip_requirements=[f"{name}=={installed(name)}" for name in REQUIREMENTS],
         )
     return str(logged.registered_model_version)
+
+
+def _artifact(settings: Settings) -> str:
+    return "company_model" if settings.product == "company" else "credit_model"
 
 
 def _set_experiment(settings: Settings) -> None:
@@ -223,11 +238,14 @@ def _parts(settings: Settings, version: str) -> Path:
     mlflow.set_tracking_uri(settings.tracking_uri)
     mlflow.set_registry_uri(settings.tracking_uri)
     folder = mlflow.artifacts.download_artifacts(f"models:/{settings.model_name}/{version}")
-    return Path(folder) / "artifacts" / "credit_model"
+    return Path(folder) / "artifacts" / _artifact(settings)
 
 
 def refuse_other_format(settings: Settings, version: str) -> None:
     """Raise what ``load_model`` would, ValueError or FileNotFoundError, for a version of a format that this code cannot read."""
+    if settings.product == "company":
+        load_company_model(settings, version)
+        return
     from models.credit_model import read_description
 
     read_description(_parts(settings, version))
@@ -238,6 +256,13 @@ def load_model(spark: SparkSession, settings: Settings, version: str) -> CreditM
     from models.credit_model import CreditModel
 
     return CreditModel.load(spark, _parts(settings, version), staging(settings))
+
+
+def load_company_model(settings: Settings, version: str) -> CompanyModel:
+    """The company model of a version, without a session of Spark."""
+    from models.company_model import CompanyModel
+
+    return CompanyModel.load(_parts(settings, version))
 
 
 def load_champion(spark: SparkSession, settings: Settings, version: str | None = None) -> CreditModel:

@@ -27,6 +27,7 @@ from conf.tables import (
     FILING,
     INGEST_RECORDS,
     LOAN,
+    OF_COMPANIES,
     QUARANTINE,
     REPAYMENT,
     SILVER,
@@ -79,8 +80,9 @@ def _ingest(lake: Lake, source: Source, night: Night, make_sure: Callable[[], No
     orders = order_files(lake, source, night)
     load_order_files(settings, source, orders, as_of_date)
     landing = land_files(lake, source, night)
+    tables = [table for table in SILVER if table not in OF_COMPANIES or table.name in source.tables]
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-        list(pool.map(lake.create, (*SILVER, QUARANTINE)))
+        list(pool.map(lake.create, (*tables, QUARANTINE)))
     take_back(lake)
     mapped_tables = [table for rank in RANKS for table in rank if table.name in source.tables]
     mark_mapping(lake, landing.pending, night, versions(lake, mapped_tables) if landing.pending else {})
@@ -99,7 +101,7 @@ def _ingest(lake: Lake, source: Source, night: Night, make_sure: Callable[[], No
     check_tables(lake, checks, as_of_date, night.batch_id)
     make_sure()
     mark_mapped(lake, [*landing.pending, *(landed for landed, _ in orders)], night)
-    pin_silver_versions(settings, night, versions(lake, SILVER))
+    pin_silver_versions(settings, night, versions(lake, tables))
 
 
 def versions(lake: Lake, tables: Sequence[Table]) -> dict[str, int]:

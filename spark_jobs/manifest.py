@@ -20,7 +20,7 @@ from conf.settings import ROOT, Settings
 from spark_jobs.database import connect
 
 # What a night computes depends on these; ports, places, passwords and how Spark is run change no result.
-_SETTINGS_OF_RESULTS = {"source", "gates", "training", "fairness", "drift", "scores", "allocation"}
+_SETTINGS_OF_RESULTS = {"source", "product", "gates", "training", "fairness", "company", "drift", "scores", "allocation"}
 _CODE_FOLDERS = ("conf", "expectations", "features", "models", "spark_jobs")
 # The settings stand in the manifest by their values; the other sources' mappings have no part in this one.
 _NOT_CODE = ("conf/mosaic.yaml", "conf/sources/")

@@ -1,0 +1,161 @@
+"""Trains the company model on past filings, judges it on the newest, and registers it as challenger with what the rules say.
+
+Whether it becomes champion is the job promote_credit's to decide, as for every model of a market.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import date
+
+import numpy as np
+import pandas as pd
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from conf.settings import Settings
+from conf.tables import COMPANY_TRAINING_SET
+from features.company_labels import build_filing_spine, build_outcomes, distressed_within, with_periods
+from features.company_ratios import build_company_features
+from features.training_set import group_share
+from models.company_model import KEYS, PROBABILITIES, CompanyModel, fit_company_model
+from models.credit_model import Origin
+from models.judged import Judged
+from models.metrics import auc
+from models.model_plots import calibration_plot, roc_plot
+from models.promotion import NOBODY, decide, not_older, promotion_rules
+from models.registry import (
+    CHALLENGER,
+    CHAMPION,
+    MlflowException,
+    find_version,
+    load_company_model,
+    log_model,
+    set_alias,
+    tag_version,
+    trained_on,
+)
+from spark_jobs.gates import Checked, check_tables, withdraw_results
+from spark_jobs.lake import Lake
+from spark_jobs.manifest import code_version, current_night
+from spark_jobs.silver import read_company_silver
+
+# Companies have no gender and no age.
+_NO_GROUPS = pd.DataFrame({"attribute": [], "is_judged": []})
+
+
+def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
+    """Write company_training_set and register a challenger with the verdict of every promotion rule.
+
+    as_of_date is the training date. Raises NoOpenNight before a night is opened, GateFailed where the training set breaks its
+    rules, and TooFewDefaults where there is too little to learn from.
+    """
+    lake, night = Lake(spark, settings), current_night(settings, as_of_date, training=True)
+    withdraw_results(settings, "train_company", night.batch_id)
+    silver = read_company_silver(lake, night.silver_versions)
+    lake.replace_where(COMPANY_TRAINING_SET, build_company_training_set(silver, currency(settings), as_of_date), "true")
+    rows = lake.read(COMPANY_TRAINING_SET)
+    check_tables(lake, [Checked(COMPANY_TRAINING_SET)], as_of_date, night.batch_id)
+
+    versions = {**night.silver_versions, COMPANY_TRAINING_SET.name: lake.version(COMPANY_TRAINING_SET)}
+    origin = Origin(settings.source, as_of_date.isoformat(), 12, code_version(settings.source), versions)
+    training, calibration, judging = part_filings(rows, settings, as_of_date)
+    model = fit_company_model(training, calibration, settings.company, settings.training.seed, origin)
+    told = calibration.where("years_ahead = 1").select(*model.features, "is_distress").toPandas()
+    calibration_auc = _auc(model, told)
+
+    judging = judging.persist()
+    judged = judge(model, judging)
+    champion = find_version(settings, CHAMPION)
+    before = _judge_champion(settings, champion, judging) if champion else None
+    rules = promotion_rules(
+        judged.metrics, calibration_auc, judged.less(before) if before else None, judged.score_psi(before) if before else None,
+        _NO_GROUPS, settings.training, settings.fairness.model_copy(update={"attributes": []}),
+    )
+    if champion:
+        rules.append(not_older(as_of_date, trained_on(settings, champion)))
+    decision = decide(rules)
+    version = _register(spark, settings, model, judged, calibration_auc)
+    tag_version(settings, version, decision.tags() | {"trained_on": as_of_date.isoformat(), "judged_against": champion or NOBODY})
+    set_alias(settings, CHALLENGER, version)
+    said = "passed every rule" if decision.promoted else "failed"
+    print(f"model {settings.model_name} version {version} is the challenger (champion: {champion or NOBODY}), {said}: {decision.reason}")
+    print(", ".join(f"judging filings: {name} {value:.4f}" for name, value in judged.metrics.items()))
+
+
+def currency(settings: Settings) -> str:
+    """The source's currency."""
+    from conf.source import load_source
+
+    return load_source(settings.source).currency
+
+
+def build_company_training_set(silver: Mapping[str, DataFrame], of_currency: str, known_on: date) -> DataFrame:
+    """Rows of COMPANY_TRAINING_SET: every day on which a company told a year's statements, known by known_on, that can be scored."""
+    outcomes = build_outcomes(silver["company"], known_on)
+    spine = build_filing_spine(silver["filing"], outcomes, known_on)
+    features = build_company_features(spine, silver["filing"], silver["statement_item"], silver["market_indicator"], of_currency)
+    return features.join(outcomes, on="company_id", how="inner")
+
+
+def part_filings(rows: DataFrame, settings: Settings, as_of_date: date) -> tuple[DataFrame, DataFrame, DataFrame]:
+    """Periods that train, periods that calibrate, and filings that judge, with is_distress: within a year.
+
+    The filings of settings.company.recent_years whose first year has passed calibrate and judge, each party one of the two,
+    always the same. Earlier ones train, with what had been seen when these years began: no outcome stands on two sides.
+    """
+    recent_from = (pd.Timestamp(as_of_date) - pd.DateOffset(years=settings.company.recent_years + 1)).date()
+    recent = rows.where(F.col("as_of_date") >= F.lit(recent_from))
+    share = group_share("reserve")
+    return (
+        with_periods(rows.where(F.col("as_of_date") < F.lit(recent_from)), recent_from),
+        with_periods(recent.where(share < settings.company.calibration_share), as_of_date),
+        with_first_year(recent.where(share >= settings.company.calibration_share)),
+    )
+
+
+def with_first_year(rows: DataFrame) -> DataFrame:
+    """The filings whose first year was seen, with is_distress as a number."""
+    return rows.withColumn("is_distress", distressed_within(1).cast("double")).where("is_distress IS NOT NULL")
+
+
+def _auc(model: CompanyModel, rows: pd.DataFrame) -> float:
+    is_distress = rows["is_distress"].to_numpy(dtype=float)
+    return auc(model.probabilities(rows[list(model.features)].to_numpy(dtype=float))[:, 0], is_distress, np.ones(len(rows)))
+
+
+def judge(model: CompanyModel, rows: DataFrame) -> Judged:
+    """One-year probabilities of these filings, which have is_distress."""
+    told = rows.select(*KEYS, "is_distress", *model.features).toPandas().sort_values(list(KEYS), ignore_index=True)
+    prob = model.probabilities(told[list(model.features)].to_numpy(dtype=float))[:, 0]
+    count = len(told)
+    return Judged({"ensemble": prob}, told["is_distress"].to_numpy(), np.ones(count), np.full(count, "filing"), pd.DataFrame(index=told.index))
+
+
+def _judge_champion(settings: Settings, champion: str, rows: DataFrame) -> Judged | None:
+    """The champion judged on the same filings; null, and said, where this code cannot load it or score with it."""
+    try:
+        return judge(load_company_model(settings, champion), rows)
+    except (ValueError, FileNotFoundError, MlflowException, AnalysisException) as problem:
+        print(f"champion version {champion} cannot be judged, so the challenger is judged as a first model: {problem}")
+        return None
+
+
+def _register(spark: SparkSession, settings: Settings, model: CompanyModel, judged: Judged, calibration_auc: float) -> str:
+    curves = (judged.prob, judged.is_default, judged.watched)
+    return log_model(
+        spark, settings, model,
+        run_name=f"{settings.source} {model.origin.trained_on}",
+        parameters={**settings.company.model_dump(), "horizons": " ".join(PROBABILITIES)},
+        metrics={f"judging_{name}": value for name, value in judged.metrics.items()} | {"calibration_auc": calibration_auc},
+        tags={
+            "trained_on": model.origin.trained_on, "code_version": model.origin.code_version,
+            **{f"delta_version.{name}": str(version) for name, version in asdict(model.origin)["table_versions"].items()},
+        },
+        figures={
+            "roc": roc_plot(*curves, "Judging filings: ROC"),
+            "calibration": calibration_plot(judged.prob["ensemble"], judged.is_default, judged.watched, "Judging filings: calibration"),
+        },
+    )

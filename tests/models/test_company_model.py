@@ -1,0 +1,85 @@
+"""The company model: horizons that never contradict each other, finance's signs, reasons, and the way through its files."""
+
+from __future__ import annotations
+
+import lightgbm
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conf.company_features import COMPANY_REASON_WORDS
+from conf.settings import WrongSetting, load_settings
+from models.calibration import Calibrator
+from models.company_model import CompanyModel, monotone_constraints
+from models.credit_model import Origin
+
+FEATURES = ("liabilities_to_assets", "altman_z", "log_assets")
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Learnt on drawn companies: leverage raises the hazard, soundness lowers it, size says nothing, every year is riskier."""
+    draw = np.random.default_rng(7)
+    matrix = draw.normal(0, 1, (3000, 3))
+    matrix[::9, 1] = np.nan
+    years = draw.integers(1, 4, 3000).astype(float)
+    log_odds = -3 + matrix[:, 0] - np.nan_to_num(matrix[:, 1]) + 0.5 * years
+    label = draw.random(3000) < 1 / (1 + np.exp(-log_odds))
+    parameters = {
+        "objective": "binary", "num_leaves": 5, "min_data_in_leaf": 20, "verbosity": -1, "monotone_constraints": monotone_constraints(FEATURES),
+    }
+    booster = lightgbm.train(parameters, lightgbm.Dataset(np.column_stack([matrix, years]), label), 30)
+    grades = load_settings().company.grades
+    return CompanyModel(Origin("panel", "2019-04-30", 12, "code"), FEATURES, booster.model_to_string(), Calibrator(0.9, 1.1, -0.2, "calibration_cohort"), grades)
+
+
+values = st.one_of(st.floats(-20, 20), st.just(float("nan")))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.tuples(values, values, values))
+def test_a_longer_horizon_never_has_the_lower_probability(model, row):
+    one, two, three = model.probabilities(np.array([row]))[0]
+    assert 0 < one <= two <= three < 1
+
+
+def test_probabilities_follow_from_the_hazards(model):
+    row = np.array([[1.0, -1.0, 0.0]])
+    hazards = [model.calibrator.prob_default(model.hazard_log_odds(row, years))[0] for years in (1, 2, 3)]
+    assert model.probabilities(row)[0] == pytest.approx([hazards[0], 1 - (1 - hazards[0]) * (1 - hazards[1]), 1 - np.prod([1 - one for one in hazards])])
+    assert hazards[0] < hazards[2]
+
+
+@pytest.mark.parametrize(("column", "sign"), [(0, 1), (1, -1)])
+def test_what_finance_says_holds_everywhere(model, column, sign):
+    rows = np.zeros((60, 3))
+    rows[:, column] = np.linspace(-4, 4, 60)
+    steps = np.diff(model.probabilities(rows)[:, 0]) * sign
+    assert (steps >= 0).all() and steps.max() > 0
+    assert monotone_constraints(("log_assets", "liabilities_to_assets")) == "0,1,0"
+
+
+def test_reasons_name_what_moved_the_score_and_which_way(model):
+    risky, sound = model.reason_codes(np.array([[3.0, 0.1, 0.0], [0.1, 3.0, 0.0]]))
+    assert risky[0] == "company_leverage_raised_risk" and sound[0] == "company_soundness_lowered_risk"
+    assert set(risky + sound) <= set(COMPANY_REASON_WORDS)
+    assert COMPANY_REASON_WORDS["company_leverage_raised_risk"].ko == "부채 의존도가 부실 위험을 높였습니다."
+
+
+def test_the_way_through_its_files_changes_nothing(model, tmp_path):
+    model.save(tmp_path / "parts")
+    read = CompanyModel.load(tmp_path / "parts")
+    rows = np.random.default_rng(1).normal(0, 2, (50, 3))
+    assert (read.probabilities(rows) == model.probabilities(rows)).all() and read.grades == model.grades
+    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == ["booster.txt", "company_model.json"]
+    description = (tmp_path / "parts" / "company_model.json").read_text()
+    (tmp_path / "parts" / "company_model.json").write_text(description.replace("log_assets", "log_of_assets"))
+    with pytest.raises(ValueError, match="log_of_assets: train again"):
+        CompanyModel.load(tmp_path / "parts")
+
+
+def test_grades_rise_to_one(monkeypatch):
+    monkeypatch.setenv("MOSAIC_COMPANY__GRADES", '{"A": 0.5, "B": 0.1, "C": 1.0}')
+    with pytest.raises(WrongSetting, match="the limits of grades rise"):
+        load_settings()
