@@ -8,10 +8,14 @@ from decimal import Decimal
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
+from conf.company_features import COMPANY_REASON_WORDS
 from conf.reasons import REASON_WORDS
 
 _BATCH = "2011-06-30-5f0c2a9d1e77"
-_REASON = {"code": "late_payments_raised_risk", **asdict(REASON_WORDS["late_payments_raised_risk"])}
+_WORDS = REASON_WORDS | COMPANY_REASON_WORDS
+_REASON, _COMPANY_REASON = (
+    {"code": code, **asdict(_WORDS[code])} for code in ("late_payments_raised_risk", "company_leverage_raised_risk")
+)
 
 
 def _example(**values: object) -> ConfigDict:
@@ -79,7 +83,39 @@ class Score(BaseModel):
     @classmethod
     def in_words(cls, codes: list[str] | None) -> list[Reason] | None:
         """The codes of the published row with what they say."""
-        return codes and [Reason(code=code, **asdict(REASON_WORDS[code])) for code in codes]
+        return codes and [Reason(code=code, **asdict(_WORDS[code])) for code in codes]
+
+
+class CompanyScore(BaseModel):
+    """A company's calibrated probabilities of distress within one, two and three years after the statements they rest on; grade A is
+    the safest; altman_z is Altman's Z'', higher is sounder, null where an account is not told; reason_codes are what moved the
+    one-year probability most, strongest first."""
+
+    model_config = _example(
+        company_id="c-000017", as_of_date="2019-04-30", prob_distress_1y=0.0124, prob_distress_2y=0.0301, prob_distress_3y=0.0478,
+        grade="D", altman_z=1.84, reason_codes=[_COMPANY_REASON], filing_id="c-000017-2018", period_end="2018-12-31",
+        model_version="1", batch_id=_BATCH, data_contract_version="1.0",
+    )
+
+    company_id: str
+    as_of_date: date
+    prob_distress_1y: float
+    prob_distress_2y: float
+    prob_distress_3y: float
+    grade: str
+    altman_z: float | None
+    reason_codes: list[Reason]
+    filing_id: str
+    period_end: date
+    model_version: str
+    batch_id: str
+    data_contract_version: str
+
+    @field_validator("reason_codes", mode="before")
+    @classmethod
+    def in_words(cls, codes: list[str]) -> list[Reason]:
+        """The codes of the published row with what they say."""
+        return [Reason(code=code, **asdict(_WORDS[code])) for code in codes]
 
 
 class Valuation(BaseModel):

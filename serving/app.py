@@ -1,4 +1,4 @@
-"""The look-up API: scores, portfolios and valuations of the batch that is published now. Nothing is computed here."""
+"""The look-up API: scores, portfolios and valuations, or companies' scores, of the batch that is published now. Nothing is computed here."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from conf.source import load_source
 from conf.tables import MAX_ID
 from serving.answers import (
     Alive,
+    CompanyScore,
     Holding,
     Portfolio,
     Problem,
@@ -65,8 +66,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     settings = settings or load_settings()
     dsn = role_dsn(settings, "reader")
-    reader = Reader(dsn, settings.serving.pool_size)
-    current = CurrentBatch(dsn)
+    reader = Reader(dsn, settings.serving.pool_size, settings.product)
+    current = CurrentBatch(dsn, settings.product)
     own_currency = load_source(settings.source).currency
     cache: Cache = (
         RedisCache(settings.redis_url.get_secret_value(), settings.source)
@@ -86,7 +87,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # Its documentation pages fetch nothing from outside.
     app = FastAPIOffline(
         title="MosaicLoan",
-        summary=f"Published borrower scores and portfolios of the market {settings.source}.",
+        summary=f"Published scores and portfolios of the market {settings.source}.",
         version=settings.publication.contract_version,
         lifespan=lifespan,
     )
@@ -111,6 +112,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     def ask_valuation(loan_id: str) -> tuple[str, CachedAnswer]:
         row = reader.valuation(loan_id)
         return _batch(row), _found(Valuation, row, "loan", loan_id)
+
+    def ask_company_score(company_id: str) -> tuple[str, CachedAnswer]:
+        row = reader.company_score(company_id)
+        return _batch(row), _found(CompanyScore, row, "company", company_id)
 
     def ask_portfolio(order_id: str) -> tuple[str, CachedAnswer]:
         row, holdings = reader.portfolio(order_id)
@@ -170,6 +175,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         return answer(
             "quote", f"{asked} {in_cents} {target_return!r}", lambda _: ask_quote(asked, in_cents, target_return)
         )
+
+    @app.get(
+        "/v1/companies/{company_id:identifier}/score", tags=["look-ups"], dependencies=guarded, response_model=CompanyScore,
+        responses=_PROBLEMS | _NO_KEY,
+    )
+    def company_score(company_id: Identifier) -> Response:
+        """A company's latest probabilities of distress."""
+        return answer("company_score", company_id, ask_company_score)
 
     @app.get(
         "/v1/publication", tags=["look-ups"], dependencies=guarded, responses={503: _PROBLEMS[503]} | _NO_KEY

@@ -11,7 +11,8 @@ from typing import Protocol
 import psycopg2
 from cachetools import LRUCache
 
-from serving.reader import CONNECT_SECONDS, GIVE_UP, PRODUCT
+from conf.settings import Product
+from serving.reader import CONNECT_SECONDS, GIVE_UP
 
 CHANNEL = "mosaic_publication"
 # A connection that died without a word is found by asking; until then an answer may be this old.
@@ -86,11 +87,12 @@ class RedisCache:
 
 
 class CurrentBatch:
-    """Follows the pointer by NOTIFY. batch_id is None while it is not known, and then nothing is taken from a cache."""
+    """Follows a product's pointer by NOTIFY. batch_id is None while it is not known, and then nothing is taken from a cache."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, product: Product) -> None:
         self.batch_id: str | None = None
         self._dsn = dsn
+        self._product = product
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="publication listener", daemon=True)
 
@@ -126,7 +128,7 @@ class CurrentBatch:
                     if silent >= HEARTBEAT_SECONDS:
                         # First question after LISTEN, so that no flip falls between the two.
                         cursor.execute(
-                            "SELECT batch_id FROM publication.latest_publication WHERE product = %s", (PRODUCT,)
+                            "SELECT batch_id FROM publication.latest_publication WHERE product = %s", (self._product,)
                         )
                         found = cursor.fetchone()
                         self.batch_id = found[0] if found else None

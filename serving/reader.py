@@ -11,7 +11,8 @@ import psycopg2
 from psycopg2.extensions import connection
 from psycopg2.extras import RealDictCursor
 
-PRODUCT = "lending"
+from conf.settings import Product
+
 CONNECT_SECONDS = 3
 WAIT_SECONDS = 5
 STATEMENT_SECONDS = 5
@@ -23,7 +24,7 @@ Row = dict[str, object]
 
 _CURRENT = "SELECT current.batch_id AS current_batch_id, current.as_of_date AS current_as_of_date"
 _FROM = "FROM publication.latest_publication current"
-_WHERE = f"WHERE current.product = '{PRODUCT}'"
+_WHERE = "WHERE current.product = '{product}'"
 # By name, $1 being the id, or the currency and $2 the point. Each asks for the current batch in the same statement as for the row, so that "not there"
 # has a batch too.
 _QUESTIONS = {
@@ -34,6 +35,8 @@ _QUESTIONS = {
         LEFT JOIN publication.latest_loan_valuation valuation ON valuation.loan_id = $1 {_WHERE}""",
     "summary": f"""{_CURRENT}, summary.* {_FROM}
         LEFT JOIN publication.latest_allocation_summary summary ON summary.order_id = $1 {_WHERE}""",
+    "company_score": f"""{_CURRENT}, score.* {_FROM}
+        LEFT JOIN publication.latest_company_score score ON score.company_id = $1 {_WHERE}""",
     "holdings": """SELECT loan_id, borrower_id, identity_group_id, risk_group, amount, weight, expected_net_return
         FROM publication.latest_allocation WHERE order_id = $1 ORDER BY amount DESC, loan_id""",
     "frontier": f"""{_CURRENT}, frontier.* {_FROM}
@@ -58,10 +61,11 @@ class NothingPublished(LookupError):
 
 
 class Reader:
-    """A pool of at most size read-only connections; a question that meets a dead one is asked again on a new one."""
+    """A pool of at most size read-only connections, to the batch of one product; a question that meets a dead one is asked again on a new one."""
 
-    def __init__(self, dsn: str, size: int) -> None:
+    def __init__(self, dsn: str, size: int, product: Product) -> None:
         self.dsn = dsn
+        self._product = product
         # Places, not connections: None is a place where a connection has yet to be opened.
         self._places: queue.LifoQueue[connection | None] = queue.LifoQueue()
         for _ in range(size):
@@ -74,6 +78,10 @@ class Reader:
     def valuation(self, loan_id: str) -> Row:
         """The listing's valuation beside the current batch; its columns are null without one."""
         return self._one("valuation", loan_id)
+
+    def company_score(self, company_id: str) -> Row:
+        """The company's score beside the current batch; its columns are null without one."""
+        return self._one("company_score", company_id)
 
     def portfolio(self, order_id: str) -> tuple[Row, list[Row]]:
         """The order's summary beside the current batch, and its holdings, both from one snapshot."""
@@ -182,7 +190,7 @@ class Reader:
         session.autocommit = True
         with session.cursor() as cursor:
             for name, question in _QUESTIONS.items():
-                cursor.execute(f"PREPARE {name} ({_TYPES.get(name, 'text')}) AS {question}")
+                cursor.execute(f"PREPARE {name} ({_TYPES.get(name, 'text')}) AS {question.format(product=self._product)}")
         return session
 
     def _forget_idle(self) -> None:

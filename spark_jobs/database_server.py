@@ -29,6 +29,7 @@ from psycopg2 import errors, sql
 from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT, connection, encrypt_password
 from psycopg2.extras import execute_values
 
+from conf.company_features import COMPANY_REASON_WORDS
 from conf.database import ROLES, Role, admin_dsn, airflow_database, airflow_dsn, role_dsn, role_name
 from conf.reasons import REASON_WORDS
 from conf.settings import Settings, load_settings
@@ -467,7 +468,7 @@ def _tell_reasons(settings: Settings) -> None:
             cursor,
             """INSERT INTO publication.reason_code (code, en, ko) VALUES %s
             ON CONFLICT (code) DO UPDATE SET en = excluded.en, ko = excluded.ko""",
-            [(code, words.en, words.ko) for code, words in REASON_WORDS.items()],
+            [(code, words.en, words.ko) for code, words in (REASON_WORDS | COMPANY_REASON_WORDS).items()],
         )
 
 

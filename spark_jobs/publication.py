@@ -24,11 +24,10 @@ from psycopg2 import errors, sql
 from psycopg2.extensions import connection, cursor
 from psycopg2.extras import Json
 
-from conf.settings import Settings
-from conf.tables import PUBLISHED, Table
+from conf.settings import Product, Settings
+from conf.tables import PUBLISHED, PUBLISHED_BY_PRODUCT, Table
 from spark_jobs.database import alone
 
-PRODUCT = "lending"
 CHANNEL = "mosaic_publication"
 Outcome = Literal["published", "backfilled", "unchanged"]
 
@@ -62,12 +61,13 @@ class PublicationFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Batch:
-    """A night's results to publish, and what they were made from."""
+    """A night's results to publish, of which product, and what they were made from."""
 
     batch_id: str
     as_of_date: date
     data_contract_version: str
     manifest: Mapping[str, object]
+    product: Product = "lending"
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def publish_batch(
     other contents or another publication does not end.
     """
     with alone(settings, "publish", batch.batch_id) as session:
-        known = _attached(session, batch.batch_id)
+        known = _attached(session, batch.product, batch.batch_id)
         if known is None:
             _drop_leftovers(session, tables)
             staging = {table: _stage(session, table, batch) for table in tables}
@@ -126,11 +126,13 @@ def publish_batch(
             _attach(session, batch, contents, staging)
         elif known != dict(contents):
             raise PublicationRefused(_other_content(batch, known, contents))
-        elif _was_published(session, batch.batch_id):
+        elif _was_published(session, batch.product, batch.batch_id):
             return "unchanged"
         waited = _drain(session, tables, settings.publication.drain_seconds)
         outcome = _flip(session, batch, waited)
-        prune(session, tables, settings.publication.keep_batches, settings.publication.drain_seconds, batch.batch_id)
+        prune(
+            session, tables, settings.publication.keep_batches, settings.publication.drain_seconds, batch.batch_id, product=batch.product
+        )
         return outcome
 
 
@@ -140,18 +142,23 @@ def rollback(settings: Settings, batch_id: str | None) -> str | None:
     Raises PublicationRefused, listing the batches that are there, for one that is not, and for none.
     """
     with alone(settings, "publish", batch_id or "") as session:
-        if batch_id is None or _attached(session, batch_id) is None:
+        if batch_id is None or _attached(session, settings.product, batch_id) is None:
             with session, session.cursor() as cursor:
-                cursor.execute("SELECT batch_id FROM publication.batch ORDER BY as_of_date DESC, attached_at DESC")
+                cursor.execute(
+                    "SELECT batch_id FROM publication.batch WHERE product = %s ORDER BY as_of_date DESC, attached_at DESC",
+                    (settings.product,),
+                )
                 there = ", ".join(row[0] for row in cursor.fetchall()) or "none"
             problem = f"batch {batch_id} is not attached" if batch_id else "name the batch with BATCH="
             raise PublicationRefused(f"{problem}; batches to go back to: {there}")
-        waited = _drain(session, PUBLISHED, settings.publication.drain_seconds)
+        waited = _drain(session, PUBLISHED_BY_PRODUCT[settings.product], settings.publication.drain_seconds)
         with session, session.cursor() as cursor:
-            return _move_pointer(cursor, batch_id, "rollback", waited)
+            return _move_pointer(cursor, settings.product, batch_id, "rollback", waited)
 
 
-def prune(session: connection, tables: Sequence[Table], keep: int, wait_seconds: int, *always: str) -> None:
+def prune(
+    session: connection, tables: Sequence[Table], keep: int, wait_seconds: int, *always: str, product: Product = "lending"
+) -> None:
     """Drop the batches older than the newest ones by as-of date; the current one and those in always stay.
 
     A batch first leaves the list that a rollback can choose from, then its partitions are detached without stopping
@@ -171,7 +178,7 @@ def prune(session: connection, tables: Sequence[Table], keep: int, wait_seconds:
             INSERT INTO publication.publication_log (product, action, batch_id, who)
             SELECT %(product)s, 'prune', batch_id, %(who)s FROM gone
             """,
-            {"product": PRODUCT, "keep": max(keep, 2), "always": list(always), "who": who()},
+            {"product": product, "keep": max(keep, 2), "always": list(always), "who": who()},
         )
     parents = [table.name for table in tables]
     with session, session.cursor() as cursor:
@@ -184,7 +191,7 @@ def prune(session: connection, tables: Sequence[Table], keep: int, wait_seconds:
                 SELECT batch_id FROM publication.batch WHERE product = %s)
             ORDER BY inhdetachpending DESC, part.relname
             """,
-            (parents, PRODUCT),
+            (parents, product),
         )
         orphans = cursor.fetchall()
     # Detaching without stopping readers runs outside a transaction; one cut short must be finished before the next.
@@ -207,17 +214,17 @@ def prune(session: connection, tables: Sequence[Table], keep: int, wait_seconds:
         session.autocommit = False
 
 
-def _attached(session: connection, batch_id: str) -> dict[str, Content] | None:
+def _attached(session: connection, product: Product, batch_id: str) -> dict[str, Content] | None:
     """What an attached batch holds, None for a batch that is not attached."""
     with session, session.cursor() as cursor:
         cursor.execute(
-            "SELECT content FROM publication.batch WHERE product = %s AND batch_id = %s", (PRODUCT, batch_id)
+            "SELECT content FROM publication.batch WHERE product = %s AND batch_id = %s", (product, batch_id)
         )
         found = cursor.fetchone()
     return {name: Content(**content) for name, content in found[0].items()} if found else None
 
 
-def _was_published(session: connection, batch_id: str) -> bool:
+def _was_published(session: connection, product: Product, batch_id: str) -> bool:
     """Whether the batch's publication came to its end; one that was rolled back since is not published again."""
     with session, session.cursor() as cursor:
         cursor.execute(
@@ -227,7 +234,7 @@ def _was_published(session: connection, batch_id: str) -> bool:
                 SELECT max(entry) FROM publication.publication_log
                 WHERE product = %s AND batch_id = %s AND action = 'attach')
             """,
-            (PRODUCT, batch_id, PRODUCT, batch_id),
+            (product, batch_id, product, batch_id),
         )
         return cursor.fetchone() is not None
 
@@ -326,11 +333,11 @@ def _attach(
             VALUES (%s, %s, %s, %s, %s, %s)
             """,
             (
-                PRODUCT, batch.batch_id, batch.as_of_date, batch.data_contract_version, Json(dict(batch.manifest)),
+                batch.product, batch.batch_id, batch.as_of_date, batch.data_contract_version, Json(dict(batch.manifest)),
                 Json({name: asdict(content) for name, content in contents.items()}),
             ),
         )
-        _log(cursor, "attach", batch.batch_id, None, {})
+        _log(cursor, batch.product, "attach", batch.batch_id, None, {})
 
 
 def _drain(session: connection, tables: Sequence[Table], drain_seconds: int) -> dict[str, object]:
@@ -366,18 +373,18 @@ def _lock_holders(session: connection, tables: Sequence[Table]) -> set[str]:
 def _flip(session: connection, batch: Batch, waited: Mapping[str, object]) -> Outcome:
     """Move the pointer to the batch unless it stands at a later as-of date."""
     with session, session.cursor() as cursor:
-        cursor.execute("SELECT as_of_date FROM publication.current_batch WHERE product = %s FOR UPDATE", (PRODUCT,))
+        cursor.execute("SELECT as_of_date FROM publication.current_batch WHERE product = %s FOR UPDATE", (batch.product,))
         current = cursor.fetchone()
         if current and current[0] > batch.as_of_date:
-            _log(cursor, "backfill", batch.batch_id, None, {"current_as_of_date": current[0].isoformat()})
+            _log(cursor, batch.product, "backfill", batch.batch_id, None, {"current_as_of_date": current[0].isoformat()})
             return "backfilled"
-        _move_pointer(cursor, batch.batch_id, "publish", waited)
+        _move_pointer(cursor, batch.product, batch.batch_id, "publish", waited)
     return "published"
 
 
-def _move_pointer(cursor: cursor, batch_id: str, action: str, waited: Mapping[str, object]) -> str | None:
+def _move_pointer(cursor: cursor, product: Product, batch_id: str, action: str, waited: Mapping[str, object]) -> str | None:
     """Point to an attached batch, write it down and tell the listeners; gives the batch that was current before."""
-    cursor.execute("SELECT batch_id FROM publication.current_batch WHERE product = %s FOR UPDATE", (PRODUCT,))
+    cursor.execute("SELECT batch_id FROM publication.current_batch WHERE product = %s FOR UPDATE", (product,))
     current = cursor.fetchone()
     cursor.execute(
         """
@@ -388,17 +395,17 @@ def _move_pointer(cursor: cursor, batch_id: str, action: str, waited: Mapping[st
             data_contract_version = excluded.data_contract_version, moved_at = clock_timestamp()
         RETURNING as_of_date
         """,
-        (PRODUCT, batch_id),
+        (product, batch_id),
     )
     as_of_date = cursor.fetchone()[0]
-    _log(cursor, action, batch_id, current[0] if current else None, waited)
-    told = json.dumps({"product": PRODUCT, "batch_id": batch_id, "as_of_date": as_of_date.isoformat()})
+    _log(cursor, product, action, batch_id, current[0] if current else None, waited)
+    told = json.dumps({"product": product, "batch_id": batch_id, "as_of_date": as_of_date.isoformat()})
     cursor.execute("SELECT pg_notify(%s, %s)", (CHANNEL, told))
     return current[0] if current else None
 
 
 def _log(
-    cursor: cursor, action: str, batch_id: str, previous: str | None, detail: Mapping[str, object]
+    cursor: cursor, product: Product, action: str, batch_id: str, previous: str | None, detail: Mapping[str, object]
 ) -> None:
     cursor.execute(
         """
@@ -407,7 +414,7 @@ def _log(
             (SELECT manifest FROM publication.batch WHERE product = %(product)s AND batch_id = %(batch_id)s), %(detail)s
         """,
         {
-            "product": PRODUCT, "action": action, "batch_id": batch_id, "previous": previous, "who": who(),
+            "product": product, "action": action, "batch_id": batch_id, "previous": previous, "who": who(),
             "detail": Json(dict(detail)),
         },
     )

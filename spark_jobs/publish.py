@@ -1,4 +1,4 @@
-"""Publishes a night: scores, valuations and allocations go live together, or not at all."""
+"""Publishes a night: all that the market's product tells goes live together, or not at all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from conf.database import role_dsn
 from conf.settings import Settings
-from conf.tables import ALLOCATION, PUBLISHED, Table
+from conf.tables import ALLOCATION, PUBLISHED_BY_PRODUCT, Table
 from spark_jobs.database import connect
 from spark_jobs.lake import Lake
 from spark_jobs.manifest import Night, current_night, manifest_of
@@ -30,16 +30,16 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     """
     night = current_night(settings, as_of_date)
     check_gates(settings, night)
-    lake = Lake(spark, settings)
+    lake, tables = Lake(spark, settings), PUBLISHED_BY_PRODUCT[settings.product]
     # Later nights own what this version holds, whatever a later run of the day writes.
-    version = lake.version(ALLOCATION)
-    frames = {table: lake.read_as_of(table, as_of_date, version if table == ALLOCATION else None) for table in PUBLISHED}
+    versions = {ALLOCATION: lake.version(ALLOCATION)} if ALLOCATION in tables else {}
+    frames = {table: lake.read_as_of(table, as_of_date, versions.get(table)) for table in tables}
     contents = night_contents(frames, night)
-    manifest = manifest_of(settings, night) | {"allocation_version": version}
-    batch = Batch(night.batch_id, as_of_date, settings.publication.contract_version, manifest)
+    manifest = manifest_of(settings, night) | {f"{table.name}_version": version for table, version in versions.items()}
+    batch = Batch(night.batch_id, as_of_date, settings.publication.contract_version, manifest, settings.product)
     dsn = role_dsn(settings, "publisher")
     outcome = publish_batch(
-        settings, batch, contents, lambda table, staging: copy_rows(frames[table], table, dsn, staging)
+        settings, batch, contents, lambda table, staging: copy_rows(frames[table], table, dsn, staging), tables
     )
     print(f"batch {night.batch_id} {_OUTCOMES[outcome]}")
 
@@ -55,15 +55,16 @@ def check_gates(settings: Settings, night: Night) -> None:
             (night.batch_id,),
         )
         results = cursor.fetchall()
+    published = PUBLISHED_BY_PRODUCT[settings.product]
     closed = [f"{gate}: {message}{f' ({page})' if page else ''}" for gate, _, success, message, page in results if not success]
     checked = {table for _, table, success, _, _ in results if success}
-    unchecked = [table.name for table in PUBLISHED if table.name not in checked]
+    unchecked = [table.name for table in published if table.name not in checked]
     if closed:
         raise PublicationRefused(f"batch {night.batch_id} is not published, its gates are closed: {'; '.join(closed)}")
     if unchecked:
         raise PublicationRefused(
             f"batch {night.batch_id} is not published, {', '.join(unchecked)} went through no gate: run the jobs that "
-            f"make them ({', '.join(sorted({table.owner for table in PUBLISHED if table.name in unchecked}))})"
+            f"make them ({', '.join(sorted({table.owner for table in published if table.name in unchecked}))})"
         )
 
 

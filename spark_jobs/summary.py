@@ -19,26 +19,28 @@ def run(settings: Settings, as_of_date: date) -> None:
     """
     night = current_night(settings, as_of_date)
     with closing(connect(settings, "publisher")) as session, session, session.cursor() as found:
+        of_product = (
+            _companies(found, night.batch_id) if settings.product == "company"
+            else [*_scores(found, night.batch_id), *_drift(found, night.batch_id), *_allocations(found, night.batch_id)]
+        )
         lines = [
-            *_publication(found, night.batch_id, as_of_date, night.model_version),
+            *_publication(found, settings.product, night.batch_id, as_of_date, night.model_version),
             *_ingested(found, _batches_of_day(settings, night)),
-            *_scores(found, night.batch_id),
-            *_drift(found, night.batch_id),
-            *_allocations(found, night.batch_id),
+            *of_product,
             *_gates(found, night.batch_id),
             *_how_to_look(settings),
         ]
     print("\n".join(lines))
 
 
-def _publication(found: cursor, batch_id: str, as_of_date: date, model_version: str) -> list[str]:
+def _publication(found: cursor, product: str, batch_id: str, as_of_date: date, model_version: str) -> list[str]:
     found.execute(
         """
         SELECT batch_id = %(batch)s, batch_id, as_of_date,
             EXISTS (SELECT FROM publication.batch b WHERE b.product = c.product AND b.batch_id = %(batch)s)
-        FROM publication.current_batch c WHERE product = 'lending'
+        FROM publication.current_batch c WHERE product = %(product)s
         """,
-        {"batch": batch_id},
+        {"batch": batch_id, "product": product},
     )
     row = found.fetchone()
     if row and row[0]:
@@ -89,6 +91,23 @@ def _scores(found: cursor, batch_id: str) -> list[str]:
     return [_line("scored", f"{scored:,} borrowers{of_mean}"), _line("unscored", unscored)]
 
 
+def _companies(found: cursor, batch_id: str) -> list[str]:
+    found.execute(
+        """
+        SELECT count(*), avg(prob_distress_1y), avg(prob_distress_2y), avg(prob_distress_3y) FROM publication.company_score
+        WHERE batch_id = %s
+        """,
+        (batch_id,),
+    )
+    scored, *means = found.fetchone()
+    found.execute(
+        "SELECT grade, count(*) FROM publication.company_score WHERE batch_id = %s GROUP BY grade ORDER BY grade", (batch_id,)
+    )
+    grades = ", ".join(f"{grade} {count:,}" for grade, count in found.fetchall()) or "none"
+    of_means = f", mean probability of distress within 1, 2, 3 years {', '.join(f'{mean:.4f}' for mean in means)}" if scored else ""
+    return [_line("scored", f"{scored:,} companies{of_means}"), _line("grades", grades)]
+
+
 def _drift(found: cursor, batch_id: str) -> list[str]:
     found.execute("SELECT message FROM ops.drift_verdict WHERE batch_id = %s", (batch_id,))
     return [_line("drift", message) for (message,) in found.fetchall()]
@@ -137,10 +156,10 @@ def _gates(found: cursor, batch_id: str) -> list[str]:
 
 def _how_to_look(settings: Settings) -> list[str]:
     source = f" SOURCE={settings.source}"
+    views = ("company_score",) if settings.product == "company" else ("borrower_score", "allocation_summary")
     return [
         "Look at it:",
-        f"  make psql{source} SQL='select * from publication.latest_borrower_score limit 5'",
-        f"  make psql{source} SQL='select * from publication.latest_allocation_summary limit 5'",
+        *(f"  make psql{source} SQL='select * from publication.latest_{view} limit 5'" for view in views),
         f"  make up{source}    # Airflow, MLflow and the API: http://127.0.0.1:{settings.ports.api}/docs",
     ]
 

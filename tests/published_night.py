@@ -6,13 +6,14 @@ import hashlib
 import io
 import math
 from contextlib import closing
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 
 from psycopg2 import sql
 
 from conf.settings import Settings
-from conf.tables import PUBLISHED, Table
+from conf.tables import COMPANY_SCORE, PUBLISHED, Table
 from spark_jobs.database import connect
 from spark_jobs.publication import Batch, Content, publish_batch
 
@@ -125,8 +126,30 @@ def digest(table: Table, rows: list[dict]) -> int:
     return sum(map(row_hash, rows))
 
 
-def contents(rows: dict[str, list[dict]]) -> dict[str, Content]:
-    return {table.name: Content(len(rows[table.name]), digest(table, rows[table.name])) for table in PUBLISHED}
+def contents(rows: dict[str, list[dict]], tables: tuple[Table, ...] = PUBLISHED) -> dict[str, Content]:
+    return {table.name: Content(len(rows[table.name]), digest(table, rows[table.name])) for table in tables}
+
+
+def make_company_batch(day: date) -> Batch:
+    return replace(make_batch(day, "company"), product="company")
+
+
+def publish_companies(settings: Settings, batch: Batch) -> str:
+    """Publishes a tiny night of companies: two of them, the first without Altman's Z''."""
+    who = batch.batch_id
+    rows = {
+        COMPANY_SCORE.name: [
+            {
+                "company_id": f"c{number}", "as_of_date": batch.as_of_date, "prob_distress_1y": 0.01 * (number + 1),
+                "prob_distress_2y": 0.02 * (number + 1), "prob_distress_3y": 0.03 * (number + 1), "grade": "CD"[number],
+                "altman_z": (None, 1.5)[number], "reason_codes": ["company_leverage_raised_risk"], "raw_hazard": 0.02,
+                "filing_id": f"c{number}-2019", "period_end": date(2019, 6, 30), "model_version": "1", "batch_id": who,
+            }
+            for number in range(2)
+        ]
+    }
+    tables = (COMPANY_SCORE,)
+    return publish_batch(settings, batch, contents(rows, tables), copier(settings, rows), tables)
 
 
 def copied(value: object) -> str:

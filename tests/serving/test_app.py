@@ -20,7 +20,16 @@ from serving.app import create_app
 from serving.reader import Reader
 from spark_jobs.database_server import start_server, stop_server
 from spark_jobs.publication import publish_batch, rollback
-from tests.published_night import DAY, contents, copier, make_batch, make_rows, publish
+from tests.published_night import (
+    DAY,
+    contents,
+    copier,
+    make_batch,
+    make_company_batch,
+    make_rows,
+    publish,
+    publish_companies,
+)
 
 TOMORROW = DAY + timedelta(days=1)
 
@@ -83,6 +92,28 @@ def test_a_score_from_before_there_were_reasons_has_none(empty_market):
     publish_batch(empty_market, batch, contents(rows), copier(empty_market, rows))
     with TestClient(create_app(empty_market)) as client:
         assert client.get("/v1/borrowers/b2/score").json()["reason_codes"] is None
+
+
+def test_a_company_is_told_with_its_horizons_and_reasons(empty_market):
+    market = empty_market.model_copy(update={"product": "company"})
+    publish_companies(market, make_company_batch(DAY))
+    with TestClient(create_app(market)) as client:
+        answer = client.get("/v1/companies/c1/score")
+        assert answer.status_code == 200
+        assert answer.json() == {
+            "company_id": "c1", "as_of_date": "2020-01-01", "prob_distress_1y": 0.02, "prob_distress_2y": 0.04, "prob_distress_3y": 0.06,
+            "grade": "D", "altman_z": 1.5,
+            "reason_codes": [{
+                "code": "company_leverage_raised_risk", "en": "How much of the company is financed by debt raised the risk of distress.",
+                "ko": "부채 의존도가 부실 위험을 높였습니다.",
+            }],
+            "filing_id": "c1-2019", "period_end": "2019-06-30", "model_version": "1", "batch_id": make_company_batch(DAY).batch_id,
+            "data_contract_version": "1.0",
+        }
+        assert client.get("/v1/companies/c0/score").json()["altman_z"] is None
+        missing = client.get("/v1/companies/c9/score")
+        assert missing.status_code == 404 and missing.json()["detail"].startswith("company c9 is not in the published batch 2020-01-01-")
+        assert client.get("/ready").json()["batch_id"] == make_company_batch(DAY).batch_id
 
 
 def test_a_portfolio_is_told_with_its_holdings_to_the_cent(client):

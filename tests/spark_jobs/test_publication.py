@@ -15,9 +15,10 @@ import psycopg2
 import pytest
 from psycopg2 import errors
 
+from conf.company_features import COMPANY_REASON_WORDS
 from conf.reasons import REASON_WORDS, Words
 from conf.settings import Settings
-from conf.tables import PUBLISHED, Table
+from conf.tables import COMPANY_SCORE, PUBLISHED, PUBLISHED_BY_PRODUCT, Table
 from spark_jobs import publication
 from spark_jobs.database import connect
 from spark_jobs.publication import (
@@ -28,7 +29,16 @@ from spark_jobs.publication import (
     publish_batch,
     rollback,
 )
-from tests.published_night import DAY, contents, copier, make_batch, make_rows, publish
+from tests.published_night import (
+    DAY,
+    contents,
+    copier,
+    make_batch,
+    make_company_batch,
+    make_rows,
+    publish,
+    publish_companies,
+)
 
 
 def read(settings: Settings, query: str, role: str = "reader") -> list[tuple]:
@@ -54,7 +64,7 @@ def partitions(settings: Settings) -> set[str]:
 
 
 def test_published_tables_have_the_declared_columns_and_types(database):
-    for table in PUBLISHED:
+    for table in (*PUBLISHED, COMPANY_SCORE):
         found = read(
             database,
             f"""SELECT attname::text, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute
@@ -85,9 +95,42 @@ def test_contract_of_the_latest_views(database):
     }
 
 
+def test_contract_of_the_company_score(database):
+    found = read(
+        database,
+        """SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
+        WHERE attrelid = 'publication.latest_company_score'::regclass AND attnum > 0 ORDER BY attnum""",
+    )
+    assert PUBLISHED_BY_PRODUCT["company"] == (COMPANY_SCORE,)
+    assert found == [
+        ("company_id", "text"), ("as_of_date", "date"), ("prob_distress_1y", "double precision"),
+        ("prob_distress_2y", "double precision"), ("prob_distress_3y", "double precision"), ("grade", "text"),
+        ("altman_z", "double precision"), ("reason_codes", "text[]"), ("filing_id", "text"), ("period_end", "date"),
+        ("model_version", "text"), ("batch_id", "text"), ("data_contract_version", "text"),
+    ]
+
+
+def test_companies_have_a_pointer_of_their_own(empty_market):
+    lending, companies = make_batch(DAY + timedelta(days=1)), make_company_batch(DAY)
+    assert publish(empty_market, lending) == "published"
+    market = empty_market.model_copy(update={"product": "company"})
+    # An older day than the other product's is no backfill.
+    assert publish_companies(market, companies) == "published"
+    assert publish_companies(market, companies) == "unchanged"
+    told = read(market, "SELECT product, batch_id FROM publication.latest_publication ORDER BY product")
+    assert told == [("company", companies.batch_id), ("lending", lending.batch_id)]
+    scores = read(market, "SELECT company_id, prob_distress_2y, altman_z, data_contract_version FROM publication.latest_company_score")
+    assert sorted(scores) == [("c0", 0.02, None, "1.0"), ("c1", 0.04, 1.5, "1.0")]
+    later = make_company_batch(DAY + timedelta(days=2))
+    assert publish_companies(market, later) == "published"
+    assert publication.rollback(market, companies.batch_id) == later.batch_id
+    with pytest.raises(PublicationRefused, match=f"{lending.batch_id} is not attached; batches to go back to: {later.batch_id}, {companies.batch_id}$"):
+        publication.rollback(market, lending.batch_id)
+
+
 def test_readers_find_what_a_reason_code_says(database):
     told = read(database, "SELECT code, en, ko FROM publication.latest_reason_code")
-    assert {code: Words(en, ko) for code, en, ko in told} == REASON_WORDS
+    assert {code: Words(en, ko) for code, en, ko in told} == REASON_WORDS | COMPANY_REASON_WORDS
 
 
 def test_a_batch_is_read_whole_and_its_origin_is_told(empty_market):
