@@ -39,7 +39,8 @@ patience = {"dagrun_timeout": timedelta(days=1) + APPROVAL_WAIT} if settings.tra
 
 with DAG(
     "credit_training",
-    schedule=by_clock(settings.night.training_schedule),
+    # A market of companies has DAGs of its own for this.
+    schedule=by_clock(settings.night.training_schedule) if settings.product == "lending" else None,
     doc_md=__doc__,
     tags=["training", settings.source],
     **(dag_defaults("credit-risk") | patience),

@@ -117,11 +117,13 @@ def asset(table: Table) -> Asset:
 
 def publication() -> Asset:
     """The asset that stands for what readers see."""
-    return Asset("publication.lending", uri=f"mosaic://{load_settings().source}/publication/lending", group=load_settings().source)
+    settings = load_settings()
+    name = f"publication.{settings.product}"
+    return Asset(name, uri=f"mosaic://{settings.source}/publication/{settings.product}", group=settings.source)
 
 
 def credit_model() -> Asset:
-    """The asset that stands for the registered credit model."""
+    """The asset that stands for the market's registered model."""
     return Asset(f"model.{load_settings().model_name}", uri=f"mosaic://models/{load_settings().model_name}", group=load_settings().source)
 
 

@@ -50,7 +50,8 @@ features = tuple(FEATURE_TABLES.values())
 
 with DAG(
     "nightly_scoring",
-    schedule=by_clock(settings.night.schedule),
+    # A market of companies has DAGs of its own for this.
+    schedule=by_clock(settings.night.schedule) if settings.product == "lending" else None,
     doc_md=__doc__,
     tags=["night", settings.source],
     **dag_defaults("credit-platform"),

@@ -24,6 +24,7 @@ from dags.launch.processes import Processes, supervised
 
 DAGS = ("nightly_scoring", "credit_training", "market_indicators", "rollback_publication")
 SIMULATED_DAGS = ("simulated_market",)
+COMPANY_DAGS = ("company_scoring", "company_training", "market_indicators", "rollback_publication")
 START_SECONDS = 300
 
 
@@ -33,6 +34,8 @@ class JobFailed(RuntimeError):
 
 def dag_ids(settings: Settings) -> tuple[str, ...]:
     """The DAGs of the market."""
+    if settings.product == "company":
+        return COMPANY_DAGS
     return DAGS + SIMULATED_DAGS if settings.source == "simulated" else DAGS
 
 

@@ -37,6 +37,8 @@ from dags.launch.processes import ProcessDied, Processes, run_job, stopped_by_si
 # What a run shows of each task; the states between are Airflow's own business.
 SHOWN = ("running", "up_for_retry", "up_for_reschedule", "awaiting_input", "success", "failed")
 LOG_LINES = 30
+# What trains and what scores, by product.
+NIGHTS = {"lending": ("credit_training", "nightly_scoring"), "company": ("company_training", "company_scoring")}
 
 
 class RunFailed(RuntimeError):
@@ -47,7 +49,7 @@ def next_as_of_date(settings: Settings) -> date:
     """The day after the last published one; for a market without publication where its settings say it begins."""
     with closing(psycopg2.connect(role_dsn(settings, "publisher"))) as connection, connection.cursor() as cursor:
         cursor.execute("select max(as_of_date) from publication.batch join publication.publication_log using (product, batch_id)"
-                       " where product = 'lending' and action in ('publish', 'backfill')")
+                       " where product = %s and action in ('publish', 'backfill')", (settings.product,))
         last = cursor.fetchone()[0]
     if last:
         return last + timedelta(days=1)
@@ -114,20 +116,21 @@ def run_night(settings: Settings, api: AirflowApi, processes: Processes | None, 
         run_dag(api, processes, "simulated_market", as_of_date)
     if settings.macro_folder:
         run_dag(api, processes, "market_indicators", as_of_date)
-    else:
+    elif settings.product == "lending":
         say("no MACRO= folder: caps per risk group are static")
+    training, night = NIGHTS[settings.product]
     if settings.training.approval:
         where = f"{airflow_home.url(settings)}, user {airflow_home.USER}, password {airflow_home.password(settings)}"
         say(f"a model that is trained waits for a person's approval: {where}")
     if not has_champion(as_of_date):
         say("no champion model yet: training first")
-        run_dag(api, processes, "credit_training", as_of_date)
+        run_dag(api, processes, training, as_of_date)
         if not has_champion(as_of_date):
-            raise RunFailed("nobody approved the model that was trained: the log of credit_training.approve_credit says more")
-    run_dag(api, processes, "nightly_scoring", as_of_date)
+            raise RunFailed("nobody approved the model that was trained: the log of its training's approve_credit says more")
+    run_dag(api, processes, night, as_of_date)
     by_drift = training_run_id(as_of_date.isoformat())
     # An Airflow that stays up goes on by itself.
-    if processes and api.has_run("credit_training", by_drift):
+    if processes and settings.product == "lending" and api.has_run("credit_training", by_drift):
         say("the night is published; its drift asks for training")
         try:
             follow_run(api, processes, "credit_training", by_drift, as_of_date)

@@ -23,7 +23,17 @@ from dags import job_tasks
 from dags.job_tasks import FailOnLastingErrors, JobOperator, LandedFilesSensor, as_of_date, by_clock
 
 DAG_IDS = ("nightly_scoring", "credit_training", "market_indicators", "simulated_market", "rollback_publication")
+COMPANY_DAG_IDS = ("company_scoring", "company_training")
 COMMANDS = Path(__file__).parent / "commands"
+
+
+@pytest.fixture(scope="module")
+def company_dags() -> DagBag:
+    """The DAGs of a market of companies alone, on a machine with two cores."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.cpu_count", lambda: 2)
+        patch.setenv("MOSAIC_SOURCE", "american_bankruptcy")
+        return DagBag(str(ROOT / "dags"))
 
 
 def test_all_dags_are_read(dag_bag):
@@ -75,6 +85,31 @@ def rendered_commands(dag: DAG) -> str:
 def test_commands_are_as_checked_in(dag_bag, dag_id):
     rendered, path = rendered_commands(dag_bag.dags[dag_id]), COMMANDS / f"{dag_id}.txt"
     assert rendered == path.read_text(), f"if this change is wanted, {path} becomes:\n{rendered}"
+
+
+@pytest.mark.parametrize("dag_id", COMPANY_DAG_IDS)
+def test_a_market_of_companies_has_a_night_and_a_training_of_its_own(dag_bag, company_dags, dag_id):
+    assert company_dags.import_errors == {} and dag_id not in dag_bag.dags
+    dag, path = company_dags.dags[dag_id], COMMANDS / f"{dag_id}.txt"
+    assert rendered_commands(dag) == path.read_text(), f"if this change is wanted, {path} becomes:\n{rendered_commands(dag)}"
+    assert dag.doc_md.startswith("# ") and dag.tags and not dag.catchup and dag.max_active_runs == 1
+    assert all(task.owner != "airflow" and task.doc_md and task.execution_timeout and task.on_failure_callback for task in dag.tasks)
+    # What scores and trains borrowers does not start by the clock here, and this does.
+    assert dag.timetable.can_be_scheduled
+    assert not any(company_dags.dags[other].timetable.can_be_scheduled for other in ("nightly_scoring", "credit_training"))
+
+
+def test_nothing_passes_a_job_or_a_gate_of_companies(company_dags):
+    night, training = map(company_dags.dags.get, COMPANY_DAG_IDS)
+    for dag, job, gate, after in (
+        (night, "ingest", "gate_silver", "score_company"), (night, "score_company", "gate_scores", "publish"),
+        (training, "ingest", "gate_silver", "train_company"), (training, "train_company", "gate_training", "promote_credit"),
+    ):
+        assert dag.get_task(gate).upstream_task_ids == {job} and dag.get_task(gate).trigger_rule == TriggerRule.ONE_DONE
+        assert dag.get_task(after).upstream_task_ids == {job, gate} and dag.get_task(after).trigger_rule == TriggerRule.ALL_SUCCESS
+    assert [task.task_id for task in night.roots] == ["check_champion"] and [task.task_id for task in night.leaves] == ["publish"]
+    outlets = {asset.name for task in night.tasks for asset in task.outlets}
+    assert {"silver.filing", "gold.company_score", "publication.company"} <= outlets
 
 
 def test_night_submits_at_most_five_spark_jobs(dag_bag):

@@ -1,0 +1,48 @@
+"""# Company training
+
+Statements up to the as-of date → ratios of every filing, with what became of the company → hazard of distress within one, two
+and three years → challenger → written rules on the newest filings → champion, or a challenger with the reason why not.
+
+Weekly and on demand; a market of companies without a champion needs this DAG before its first night. It ingests first, as
+training reads silver; files that are there already change nothing. Markets of borrowers have no such DAG.
+"""
+
+from airflow.sdk import DAG
+
+from conf.settings import load_settings
+from conf.source import load_source
+from conf.tables import COMPANY_TRAINING_SET, FILING, INGEST_RECORDS, STATEMENT_ITEM, TABLES
+from dags.job_tasks import (
+    asset,
+    await_files,
+    by_clock,
+    chain_gated,
+    dag_defaults,
+    gate,
+    promote_credit,
+    run_job,
+    submit_job,
+)
+
+settings = load_settings()
+
+if settings.product == "company":
+    silver = tuple(TABLES[name] for name in load_source(settings.source).tables)
+    with DAG(
+        "company_training",
+        schedule=by_clock(settings.night.training_schedule),
+        doc_md=__doc__,
+        tags=["training", settings.source],
+        **dag_defaults("credit-risk"),
+    ):
+        open_night = run_job("open_night", "Writes a run manifest without a model: training needs no champion.", "--training")
+        ingest = submit_job(
+            "ingest", "Files → bronze → silver; broken rows → quarantine.", (asset(FILING), asset(STATEMENT_ITEM)), "--training"
+        )
+        train_company = submit_job(
+            "train_company", "Trains, judges and registers a challenger with what each promotion rule says.", (asset(COMPANY_TRAINING_SET),)
+        )
+        gate_silver = gate("gate_silver", "ingest", (*silver, *INGEST_RECORDS), "training")
+        gate_training = gate("gate_training", "train_company", (COMPANY_TRAINING_SET,), "training")
+
+        chain_gated(await_files(), open_night, (ingest, gate_silver), (train_company, gate_training), promote_credit())
