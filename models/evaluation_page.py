@@ -19,7 +19,7 @@ from models.model_plots import calibration_plot, roc_plot
 # Drawn in this order, the last one strongest.
 WORDS = {
     "logistic": "peer: logistic regression", "scorecard": "peer: OptBinning scorecard",
-    "lightgbm": "peer: LightGBM, all features", "catboost": "peer: CatBoost, all features",
+    "lightgbm": "peer: LightGBM, all features", "altman_z": "peer: Altman Z''", "catboost": "peer: CatBoost, all features",
     "timeseries": "sub-model: time series", "behavior": "sub-model: behaviour", "record": "sub-model: credit record",
     "without_gender_and_age": "ensemble without gender and age", "ensemble": "ensemble (published)",
 }
@@ -50,6 +50,12 @@ def protocol_in_words(protocol: Mapping[str, Any]) -> str:
             "The whole stack is trained inside each training part, sub-model outputs out of fold; the figures are of all predictions pooled."
             f"{repeated if protocol['repeats'] > 1 else ''}"
         )
+    if "recent_years" in protocol:
+        return (
+            f"Trained and calibrated on what was knowable on {protocol['trained_on']}: filings of the {protocol['recent_years']} years before "
+            f"calibrate, earlier ones train. Tested on filings of {protocol['tested_from']} to {protocol['tested_until']}; outcomes as known on "
+            f"{protocol['known_on']}. The outcome is distress within a year of the filing."
+        )
     return (
         f"Trained on what was knowable on {protocol['trained_on']}, tested on rows of {protocol['tested_from']} to {protocol['tested_until']}"
         f"{', trained and tested on loans within credit policy only' if protocol['within_policy_only'] else ''}; outcomes as known on {protocol['known_on']}."
@@ -63,7 +69,7 @@ def page(data_sets: Mapping[str, tuple[str, Mapping[str, Any], pd.DataFrame]], c
             "name": name, "title": title, "found": found, "protocol": protocol_in_words(found["protocol"]),
             "scorers": _scorers(found), "plots": plots(rows, found["unfitted_peers"]), **_best(found), "forward_scorers": _forward_scorers(found),
             "better": [name for name, (_, _, high) in found["auc_difference"].items() if high < 0],
-            "fairness": section(pd.DataFrame(found["fairness"]["groups"]), Fairness(**found["fairness"]["limits"])),
+            "fairness": section(pd.DataFrame(found["fairness"]["groups"]), Fairness(**found["fairness"]["limits"])) if found["fairness"] else None,
             "attainable": attainable.section(rows, found["attainable"]) if "attainable" in found else None,
         }
         for name, (title, found, rows) in data_sets.items()
@@ -163,8 +169,16 @@ mean and, in brackets, standard deviation over seeds. The interval is that of th
 <td class="n">{{ "{:+.5f}".format(loss.difference[metric].interval[0]) }} to {{ "{:+.5f}".format(loss.difference[metric].interval[1]) }}</td></tr>
 {% endfor %}</table>
 {% endif %}
-<h3>Groups</h3>
+{% if one.found.unseen %}<h3>Parties that no training has seen</h3>
+<p>{{ one.found.unseen.defaults|count }} of {{ one.found.unseen.rows|count }} tested rows default.</p>
+<table><tr><th>scorer</th><th class="n">AUC</th><th class="n">interval</th></tr>
+{% for scorer, area in one.found.unseen.auc.items() %}<tr{% if scorer == "ensemble" %} class="own"{% endif %}><td>{{ words.get(scorer, scorer) }}</td><td class="n">{{ area|f4 }}</td>
+<td class="n">{{ one.found.unseen.auc_interval[scorer][0]|f4 }} – {{ one.found.unseen.auc_interval[scorer][1]|f4 }}</td></tr>
+{% endfor %}</table>
+{% endif %}
+{% if one.fairness %}<h3>Groups</h3>
 {{ one.fairness }}
+{% endif %}
 {% endfor %}
 </body></html>
 """

@@ -7,6 +7,7 @@ default had been seen with probability watched x p: that is what outcomes are he
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -181,4 +182,18 @@ def score_metrics(prob: np.ndarray, is_default: np.ndarray, watched: np.ndarray)
         "default_rate": float(is_default.sum() / watched.sum()),
         "rows": float(len(prob)),
         "defaults": float(is_default.sum()),
+    }
+
+
+def ranking(scores: Mapping[str, np.ndarray], is_default: np.ndarray) -> dict[str, object]:
+    """rows, defaults, auc and auc_interval, these by scorer and empty with fewer than two rows of a class.
+
+    scores: of shape (rows,), as is_default; outcomes are final.
+    """
+    defaults = int(is_default.sum())
+    ranked = scores if min(defaults, len(is_default) - defaults) >= 2 else {}
+    return {
+        "rows": len(is_default), "defaults": defaults,
+        "auc": {name: auc(score, is_default, np.ones(len(score))) for name, score in ranked.items()},
+        "auc_interval": {name: auc_interval(score, is_default) for name, score in ranked.items()},
     }

@@ -29,15 +29,16 @@ from models.credit_model import CreditModel, Origin, TooFewDefaults, TrainingRep
 from models.ensemble import INPUTS
 from models.fairness import ATTRIBUTES, GENDER_AND_AGE, build_attributes, fairness_table
 from models.hazard import NO_LIFETIME
-from models.metrics import auc, auc_difference, auc_interval, label_weight, score_metrics
+from models.metrics import auc, auc_difference, auc_interval, label_weight, ranking, score_metrics
 from models.peers import PEERS, known_features
 from models.sub_models import KEYS, LOG_ODDS, SUB_MODELS
 from spark_jobs.allocate import bounded
 from spark_jobs.attainable import with_attainable
+from spark_jobs.evaluate_company import company_findings, company_predictions
 from spark_jobs.lake import Lake
 from spark_jobs.leak_gate import leak_measures, require_no_leak, sides_apart
 from spark_jobs.manifest import Night, code_version, current_night
-from spark_jobs.silver import read_silver
+from spark_jobs.silver import read_company_silver, read_silver
 
 MAX_ROWS = 500_000
 """Peers learn on one machine: more rows of a data set are an error."""
@@ -65,6 +66,9 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date, full: bool = 
     """
     lake, source = Lake(spark, settings), load_source(settings.source)
     night = current_night(settings, as_of_date, training=True)
+    if settings.product == "company":
+        _evaluate_companies(lake, source, night)
+        return
     silver = read_silver(lake, night.silver_versions)
     protocol = source.evaluation
     of = origin(settings, source, night)
@@ -80,9 +84,6 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date, full: bool = 
         tested.append(found)
         unfitted = failed | unfitted
     rows = pd.concat(tested, ignore_index=True)
-    folder = settings.market / "reports"
-    folder.mkdir(parents=True, exist_ok=True)
-    rows.to_parquet(folder / "predictions.parquet", index=False)
     how = {
         **protocol.model_dump(mode="json"), "known_on": as_of_date.isoformat(),
         "within_policy_only": settings.training.within_policy_only, "auc_weight": settings.training.auc_weight,
@@ -93,8 +94,26 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date, full: bool = 
     found["out_of_fold_auc"] = pd.DataFrame(learnt).mean().to_dict()
     if protocol.drawn:
         found["attainable"] = beside_truth(rows) | {"reference": reference}
+    _write(settings, rows, found)
+
+
+def _write(settings: Settings, rows: pd.DataFrame, found: Mapping[str, object]) -> None:
+    folder = settings.market / "reports"
+    folder.mkdir(parents=True, exist_ok=True)
+    rows.to_parquet(folder / "predictions.parquet", index=False)
     (folder / "evaluation.json").write_text(json.dumps(found, indent=1))
     print(json.dumps(found, indent=1))
+
+
+def _evaluate_companies(lake: Lake, source: Source, night: Night) -> None:
+    settings = lake.settings
+    silver = read_company_silver(lake, night.silver_versions)
+    rows, unfitted = company_predictions(silver, source, settings, origin(settings, source, night), pd.Timestamp(night.as_of_date))
+    how = {
+        **source.evaluation.model_dump(mode="json"), "known_on": night.as_of_date.isoformat(), "within_policy_only": False,
+        "recent_years": settings.company.recent_years,
+    }
+    _write(settings, rows, company_findings(rows, how, unfitted))
 
 
 def origin(settings: Settings, source: Source, night: Night) -> Origin:
@@ -301,20 +320,6 @@ def walk_forward_findings(tested: Mapping[Period, pd.DataFrame], left_out: Mappi
             for period, rows in tested.items()
         ],
         "left_out": dict(left_out),
-    }
-
-
-def ranking(scores: Mapping[str, np.ndarray], is_default: np.ndarray) -> dict[str, object]:
-    """rows, defaults, auc and auc_interval, these by scorer and empty with fewer than two rows of a class.
-
-    scores: of shape (rows,), as is_default; outcomes are final.
-    """
-    defaults = int(is_default.sum())
-    ranked = scores if min(defaults, len(is_default) - defaults) >= 2 else {}
-    return {
-        "rows": len(is_default), "defaults": defaults,
-        "auc": {name: auc(score, is_default, np.ones(len(score))) for name, score in ranked.items()},
-        "auc_interval": {name: auc_interval(score, is_default) for name, score in ranked.items()},
     }
 
 

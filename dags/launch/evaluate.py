@@ -17,7 +17,7 @@ from conf.source import load_source
 from dags.launch.processes import stopped_by_signals
 from dags.launch.tested_market import TestedMarket, last_day, run_python
 
-DATA_SETS = ("uci_credit_card", "lendingclub", "berka", "simulated")
+DATA_SETS = ("uci_credit_card", "lendingclub", "berka", "american_bankruptcy", "simulated")
 PORT = 54_401
 
 
