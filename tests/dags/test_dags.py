@@ -223,6 +223,17 @@ def asking(monkeypatch) -> DAG:
     return bag.dags["credit_training"]
 
 
+def test_with_approval_a_person_stands_before_a_company_model_too(monkeypatch):
+    monkeypatch.setenv("MOSAIC_TRAINING__APPROVAL", "true")
+    monkeypatch.setenv("MOSAIC_SOURCE", "american_bankruptcy")
+    bag = DagBag(str(ROOT / "dags" / "company_training.py"))
+    assert bag.import_errors == {}
+    training = bag.dags["company_training"]
+    assert training.get_task("check_challenger").upstream_task_ids == {"train_company", "gate_training"}
+    assert training.get_task("promote_credit").upstream_task_ids == {"approve_credit"}
+    assert training.get_task("approve_credit").subject.endswith("of american_bankruptcy-company become champion?")
+
+
 def rendered(task, told, answer=None):
     """The task as Airflow renders it after check_challenger has told and, where there is one, a person has answered."""
     pulled = {"check_challenger": json.dumps(told), "approve_credit": answer}

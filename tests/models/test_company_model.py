@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import lightgbm
+import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conf.company_features import COMPANY_REASON_WORDS
 from conf.settings import WrongSetting, load_settings
+from models import registry
 from models.calibration import Calibrator
 from models.company_model import CompanyModel, monotone_constraints
 from models.credit_model import Origin
@@ -77,6 +80,29 @@ def test_the_way_through_its_files_changes_nothing(model, tmp_path):
     (tmp_path / "parts" / "company_model.json").write_text(description.replace("log_assets", "log_of_assets"))
     with pytest.raises(ValueError, match="log_of_assets: train again"):
         CompanyModel.load(tmp_path / "parts")
+
+
+def test_the_registry_holds_it_in_native_formats_under_a_name_of_its_own(model, tmp_path):
+    market = load_settings(source="american_bankruptcy", home=tmp_path / "var")
+    version = registry.log_model(
+        None, market, model, run_name="one", parameters={}, metrics={"judging_auc": 0.9}, tags={"trained_on": "2019-04-30"}, figures={}
+    )
+    registry.make_champion(market, version, "by a test")
+    assert market.model_name == "american_bankruptcy-company" and registry.champion_version(market) == version
+    rows = np.random.default_rng(2).normal(0, 2, (20, 3))
+    assert (registry.load_company_model(market, version).probabilities(rows) == model.probabilities(rows)).all()
+    registry.refuse_other_format(market, version)
+    files = {path.name for path in (tmp_path / "var").rglob("*") if path.is_file()}
+    assert {"booster.txt", "company_model.json", "registered_company_model.py"} <= files
+    assert not [name for name in files if name.endswith((".pkl", ".pickle", ".joblib"))]
+    served = mlflow.pyfunc.load_model(f"models:/{market.model_name}/{version}").predict(pd.DataFrame(rows, columns=list(FEATURES)))
+    assert list(served) == ["prob_distress_1y", "prob_distress_2y", "prob_distress_3y"]
+    assert served.to_numpy() == pytest.approx(model.probabilities(rows))
+
+
+def test_a_market_without_a_champion_is_told_which_training_to_run(tmp_path):
+    with pytest.raises(registry.NoChampion, match="run the DAG company_training"):
+        registry.champion_version(load_settings(source="american_bankruptcy", home=tmp_path / "var"))
 
 
 def test_grades_rise_to_one(monkeypatch):

@@ -1,0 +1,73 @@
+"""Training of the company model: which filings train, calibrate and judge, and scores with all that is published of them."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import numpy as np
+import pytest
+from pyspark.sql import functions as F
+
+from conf.company_features import COMPANY_FEATURES
+from conf.settings import load_settings
+from conf.tables import COMPANY_SCORE, COMPANY_TRAINING_SET
+from models.company_model import fit_company_model
+from models.credit_model import Origin, TooFewDefaults
+from spark_jobs.train_company import judge, part_filings
+
+AS_OF = date(2016, 4, 30)
+YEARS = range(2006, 2016)
+COMPANIES = 120
+
+
+@pytest.fixture(scope="module")
+def rows(spark):
+    """Filings of ten springs; the more indebted a company, the sooner it fails, half a year after its last filing."""
+    draw, made = np.random.default_rng(5), []
+    known = {"liabilities_to_assets", "altman_z", "log_assets"}
+    for number in range(COMPANIES):
+        debt = draw.uniform(0, 2)
+        fails = draw.random() < debt / 2
+        last = int(draw.integers(2007, 2015)) if fails else 2015
+        distressed_on = date(last, 4, 30) + timedelta(days=184) if fails else None
+        for year in range(YEARS[0], last + 1):
+            value = {"liabilities_to_assets": debt, "altman_z": 1 - debt + draw.normal(0, 0.2), "log_assets": draw.normal(15, 1)}
+            features = [float(value[one.name]) if one.name in known else None for one in COMPANY_FEATURES]
+            made.append((
+                f"c{number:03d}", date(year, 4, 30), f"c{number:03d}-{year - 1}", date(year - 1, 12, 31), f"g{number // 2}", distressed_on, AS_OF, *features,
+            ))
+    return spark.createDataFrame(made, COMPANY_TRAINING_SET.ddl).persist()
+
+
+@pytest.fixture(scope="module")
+def market():
+    settings = load_settings(source="american_bankruptcy")
+    small = {"num_leaves": 4, "num_iterations": 20, "min_data_in_leaf": 10, "learning_rate": 0.2}
+    return settings.model_copy(update={"company": settings.company.model_copy(update={"lightgbm": small, "min_events": 5})})
+
+
+def test_no_outcome_and_no_party_stands_on_two_sides(rows, market):
+    training, calibration, judging = part_filings(rows, market, AS_OF)
+    # The newest filings whose first year has passed are of spring 2015; three years of them begin with spring 2012.
+    told = training.agg(F.max("as_of_date"), F.max(F.when(F.col("is_distress") == 1, F.col("distressed_on")))).first()
+    assert told[0] < date(2012, 4, 30) and told[1] <= date(2012, 4, 30)
+    assert training.where(F.add_months("as_of_date", 12 * F.col("years_ahead").cast("int")) > F.lit(date(2012, 4, 30))).where("is_distress = 0").count() == 0
+    days = [part.agg(F.min("as_of_date"), F.max("as_of_date")).first() for part in (calibration, judging)]
+    assert [tuple(one) for one in days] == [(date(2012, 4, 30), date(2015, 4, 30))] * 2
+    groups = [{row[0] for row in part.select("identity_group_id").distinct().collect()} for part in (calibration, judging)]
+    assert groups[0] and groups[1] and not groups[0] & groups[1]
+
+
+def test_scores_have_what_is_published_of_them(rows, market):
+    training, calibration, judging = part_filings(rows, market, AS_OF)
+    model = fit_company_model(training, calibration, market.company, 1, Origin("panel", "2016-04-30", 12, "code"))
+    assert set(model.features) == {"liabilities_to_assets", "altman_z", "log_assets"}
+    judged = judge(model, judging)
+    assert judged.metrics["auc"] > 0.6
+    scored = model.score(judging.where("as_of_date = DATE'2015-04-30'")).toPandas()
+    assert set(COMPANY_SCORE.columns) - {"model_version", "batch_id"} <= set(scored.columns)
+    limits = list(market.company.grades.items())
+    assert [next(name for name, limit in limits if prob <= limit) for prob in scored["prob_distress_1y"]] == list(scored["grade"])
+    assert (scored["prob_distress_1y"] <= scored["prob_distress_2y"]).all() and scored["reason_codes"].map(len).between(1, 4).all()
+    with pytest.raises(TooFewDefaults, match=r"company\.min_events asks for 100000"):
+        fit_company_model(training, calibration, market.company.model_copy(update={"min_events": 100_000}), 1, model.origin)
