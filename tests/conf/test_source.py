@@ -54,6 +54,7 @@ def test_what_a_good_mapping_says(tmp_path):
         ("from: people", "from: peple", r"shop\.yaml:11: tables\.borrower\.0\.from: no file peple; files are \['people'\]"),
         ("constant: person}", "constant: person, column: x}", r"shop\.yaml:14: .*a raw column or is a constant, not both"),
         ("constant: person}", "unit: dozens, column: x}", r"shop\.yaml:14: .*unit: Input should be 'one', 'percent'"),
+        ("blocks: [demographic]\n", "", r"blocks: a source of borrowers offers at least one feature block"),
         ("title: A", "name: A", r"key name stands twice"),
         ("  borrower:\n", "  borower:\n", r"shop\.yaml:10: tables\.borower: no such table; a source can fill \['borrower'"),
         (", landed_on: '(2024-..-..)'", "", r"borrower needs \['known_from'\], which nothing fills"),
