@@ -67,6 +67,7 @@ class Night(_Section):
     schedule: str
     landing_schedule: str
     indicators_schedule: str
+    filings_schedule: str
     training_schedule: str
     timezone: str
     first_as_of_date: date | None
@@ -258,6 +259,41 @@ class Serving(_Section):
     cache_entries: int
 
 
+class Keys(_Section):
+    """Keys of public services, from the environment only; None: what the service knows is not fetched."""
+
+    dart: SecretStr | None = None
+    fred: SecretStr | None = None
+    ecos: SecretStr | None = None
+
+
+class Fetching(_Section):
+    """What is fetched from public services, and how politely.
+
+    contact: who asks, a name and an e-mail address, which EDGAR wants as User-Agent. requests_per_second: by service.
+    attempts: of one request, this many in all, with growing random waits of at most longest_wait_seconds between.
+    filings_from: the first day of which Open DART's filings are fetched. dart_companies: company codes (8 digits) or stock
+    codes (6); none: all. edgar_companies: central index keys. observed_from: the first month of indicators. fred_series: monthly
+    or rarer. ecos_series: a name of one's own to table/cycle/item, the cycle being A, Q or M.
+    """
+
+    contact: str | None
+    dart_url: str
+    fred_url: str
+    ecos_url: str
+    edgar_url: str
+    requests_per_second: dict[Literal["dart", "fred", "ecos", "edgar"], Annotated[float, Field(gt=0)]]
+    attempts: Annotated[int, Field(ge=1)]
+    timeout_seconds: Annotated[float, Field(gt=0)]
+    longest_wait_seconds: Annotated[float, Field(ge=0)]
+    filings_from: date
+    dart_companies: list[Annotated[str, Field(pattern=r"^(\d{6}|\d{8})$")]]
+    edgar_companies: list[Annotated[str, Field(pattern=r"^\d{1,10}$")]]
+    observed_from: date
+    fred_series: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]]
+    ecos_series: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")], Annotated[str, Field(pattern=r"^[^/]+/[AQM]/[^/]+$")]]
+
+
 def _source_settings(source: str) -> dict[str, object]:
     """The ``settings`` block of a source's mapping: what this market sets differently."""
     mapping = ROOT / "conf" / "sources" / f"{source}.yaml"
@@ -287,6 +323,7 @@ class Settings(BaseSettings):
     mlflow_tracking_uri: str | None = None
     notify_url: SecretStr | None = None
     api_key: SecretStr | None = None
+    keys: Keys = Keys()
     ports: Ports
     spark: Spark
     night: Night
@@ -300,6 +337,7 @@ class Settings(BaseSettings):
     simulation: Simulation
     publication: Publication
     serving: Serving
+    fetching: Fetching
 
     @field_validator("home")
     @classmethod
@@ -366,8 +404,12 @@ class Settings(BaseSettings):
     @property
     def macro_folder(self) -> Path | None:
         """Files of market indicators: the given folder, else a folder macro among the landed files; None: there is none."""
-        beside = self.data_folder / "macro"
-        return self.macro or (beside if beside.is_dir() else None)
+        return self.indicator_landing if self.macro or self.indicator_landing.is_dir() else None
+
+    @property
+    def indicator_landing(self) -> Path:
+        """Where fetched market indicators land."""
+        return self.macro or self.data_folder / "macro"
 
     @property
     def tracking_uri(self) -> str:
@@ -407,4 +449,6 @@ def load_settings(**overrides: object) -> Settings:
 def _in_words(fault: Any) -> str:
     key = "__".join(map(str, fault["loc"])).upper()
     said = fault["msg"].removeprefix("Value error, ")
-    return f"MOSAIC_{key}={fault['input']}: {said}" if key else said
+    # A misspelt name may stand before a key.
+    value = "…" if key.startswith("KEYS") else fault["input"]
+    return f"MOSAIC_{key}={value}: {said}" if key else said

@@ -17,7 +17,7 @@ SPARK_JOBS = (
     "train_credit", "train_company", "score_company", "evaluate", "backtest", "time_reasons",
 )
 PLAIN_JOBS = (
-    "check_challenger", "check_champion", "open_night", "promote_credit", "rollback_model", "rollback_publication", "summary",
+    "check_challenger", "check_champion", "fetch_filings", "fetch_indicators", "open_night", "promote_credit", "rollback_model", "rollback_publication", "summary",
     "time_allocation",
 )
 

@@ -9,16 +9,14 @@ from conf.settings import Settings
 from models.promotion import decide
 from models.registry import champion_version
 from spark_jobs.promote_credit import find_challenger, rules_now
-
-NOTHING_TO_APPROVE = 99
-"""The exit code by which Airflow skips a task and those behind it."""
+from spark_jobs.skipped import SKIPPED
 
 
 def run(settings: Settings, as_of_date: date) -> None:
     """Print the challenger's rules; the last line is JSON: version and rules, in Markdown.
 
     as_of_date is the training date. Rules that hold now are told beside those of the training. Raises NoChallenger; where a
-    rule failed nobody is asked, and the process ends with NOTHING_TO_APPROVE, or NoChampion where the market then has none.
+    rule failed nobody is asked, and the process ends with SKIPPED, or NoChampion where the market then has none.
     """
     challenger = find_challenger(settings, as_of_date)
     decision = decide(rules_now(settings, challenger))
@@ -28,5 +26,5 @@ def run(settings: Settings, as_of_date: date) -> None:
         print(f"model {settings.model_name} version {challenger.number} stays a challenger: {decision.reason}")
         # A market without one is told so at once, not at its next night.
         champion_version(settings)
-        raise SystemExit(NOTHING_TO_APPROVE)
+        raise SystemExit(SKIPPED)
     print(json.dumps({"version": challenger.number, "rules": "\n".join(lines)}))

@@ -23,8 +23,9 @@ from dags.launch.airflow_home import AirflowProblem
 from dags.launch.processes import Processes, supervised
 
 DAGS = ("nightly_scoring", "credit_training", "market_indicators", "rollback_publication")
-SIMULATED_DAGS = ("simulated_market",)
 COMPANY_DAGS = ("company_scoring", "company_training", "market_indicators", "rollback_publication")
+# Of a source whose files the platform draws or fetches itself.
+SOURCE_DAGS = {"simulated": ("simulated_market",), "opendart": ("company_filings",), "edgar": ("company_filings",)}
 START_SECONDS = 300
 
 
@@ -34,9 +35,7 @@ class JobFailed(RuntimeError):
 
 def dag_ids(settings: Settings) -> tuple[str, ...]:
     """The DAGs of the market."""
-    if settings.product == "company":
-        return COMPANY_DAGS
-    return DAGS + SIMULATED_DAGS if settings.source == "simulated" else DAGS
+    return (COMPANY_DAGS if settings.product == "company" else DAGS) + SOURCE_DAGS.get(settings.source, ())
 
 
 def has_champion(as_of_date: date) -> bool:

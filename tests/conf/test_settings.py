@@ -41,6 +41,13 @@ def test_what_is_no_setting_is_told_in_one_line(monkeypatch, name, value, says):
     assert "\n" not in str(problem.value)
 
 
+def test_a_key_under_a_misspelt_name_is_not_told(monkeypatch):
+    monkeypatch.setenv("MOSAIC_KEYS__DARTT", "k3y")
+    with pytest.raises(WrongSetting, match="MOSAIC_KEYS__DARTT=…: Extra inputs") as problem:
+        load_settings()
+    assert "k3y" not in str(problem.value)
+
+
 def test_a_short_scheme_is_written_out():
     assert load_settings(database_dsn="postgres://u:p@h/d").database_dsn.get_secret_value() == "postgresql://u:p@h/d"
 

@@ -151,7 +151,9 @@ def test_a_run_is_green_only_when_every_job_was(dag_bag, dag_id):
         if task.task_id in beside:
             continue
         after = [dag.get_task(name) for name in task.downstream_task_ids]
-        assert not after or any(one.trigger_rule == TriggerRule.ALL_SUCCESS for one in after), task.task_id
+        # What follows a task that may be skipped still fails with it.
+        follows = (TriggerRule.ALL_SUCCESS, TriggerRule.NONE_FAILED)
+        assert not after or any(one.trigger_rule in follows for one in after), task.task_id
 
 
 def test_drift_trains_behind_the_publication_and_cannot_fail_the_night(dag_bag):
@@ -195,6 +197,29 @@ def test_a_late_file_fails_by_its_name(tmp_path, monkeypatch):
         sensor.execute({})
     (tmp_path / "accepted_2007.csv.gz").touch()
     sensor.execute({})
+
+
+def test_indicators_come_from_files_too_where_nothing_is_fetched(dag_bag):
+    indicators = dag_bag.dags["market_indicators"]
+    ingest = indicators.get_task("ingest_market_indicators")
+    assert ingest.upstream_task_ids == {"fetch_indicators"} and ingest.trigger_rule == TriggerRule.NONE_FAILED
+
+
+def test_a_job_without_its_key_is_skipped_with_what_to_set():
+    says = "import sys; print('fetch_filings is skipped: set MOSAIC_KEYS__DART'); sys.exit(99)"
+    task = JobOperator(task_id="fetch_filings", bash_command=f'{sys.executable} -c "{says}"', cwd=str(ROOT))
+    with pytest.raises(AirflowSkipException, match="set MOSAIC_KEYS__DART"):
+        task.execute({})
+
+
+@pytest.mark.parametrize("source", ["opendart", "edgar"])
+def test_a_source_of_filings_fetches_them_daily(monkeypatch, source):
+    monkeypatch.setenv("MOSAIC_SOURCE", source)
+    bag = DagBag(str(ROOT / "dags" / "company_filings.py"))
+    assert bag.import_errors == {}
+    filings = bag.dags["company_filings"]
+    assert filings.doc_md.startswith("# ") and filings.tags == {"landing", source} and filings.max_active_runs == 1
+    assert rendered_commands(filings) == (COMMANDS / "company_filings.txt").read_text()
 
 
 def test_training_needs_no_champion(dag_bag):

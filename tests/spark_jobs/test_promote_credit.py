@@ -15,6 +15,7 @@ from models.registry import CHALLENGER, CHAMPION, NoChampion, champion_version, 
 from spark_jobs import check_challenger, check_champion, promote_credit, rollback_model
 from spark_jobs.promote_credit import NoChallenger
 from spark_jobs.rollback_model import NoWayBack
+from spark_jobs.skipped import SKIPPED
 
 DAY, LATER = date(2011, 3, 31), date(2011, 4, 30)
 
@@ -80,7 +81,7 @@ def test_from_the_first_champion_to_a_way_back(market, capsys):
     assert last_line(capsys) == "model simulated-credit version 2 stays a challenger (champion: 1): AUC of 2011-04-30"
     with pytest.raises(SystemExit) as skipped:
         check_challenger.run(market, LATER)
-    assert skipped.value.code == check_challenger.NOTHING_TO_APPROVE
+    assert skipped.value.code == SKIPPED
     assert last_line(capsys) == "model simulated-credit version 2 stays a challenger: AUC of 2011-04-30"
 
     # A person is asked.
