@@ -1,8 +1,9 @@
 """ingest_market_indicators: macro series from files into silver, each value known from its publication on.
 
-Layouts: FRED-MD (wide, monthly; the line below the header holds transformation codes) and the Bank of Korea's base
-rate (date, RATE). FRED-MD files hold today's revised values, so a value's first publication is taken from the lags
-below; a value that a later file changes is a second row, known from the day on which the change was seen.
+Layouts: FRED-MD (wide, monthly; the line below the header holds transformation codes), the Bank of Korea's base
+rate (date, RATE), and what fetch_indicators makes (series_id, observed_on, known_from, value). Where known_from is told, as
+for vintages of FRED, each row stands as it is. Else files hold today's revised values, so a value's first publication is
+taken from the lags below; a value that a later file changes is a second row, known from the day on which the change was seen.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from conf.source import Csv
 from conf.tables import GATE_RESULT, MARKET_INDICATOR, QUARANTINE
 from spark_jobs.gates import check_table
 from spark_jobs.lake import Lake
+from spark_jobs.landed_answers import SERIES_COLUMNS
 from spark_jobs.landing import LandingError, read_columns, read_files, sha256_of
 from spark_jobs.mapping import BROKEN, build_broken, build_quarantine, spoken, with_row_rules
 from spark_jobs.open_night import refuse_future
@@ -83,12 +85,14 @@ def indicator_files(folder: Path) -> list[Path]:
 
 
 def read_layout(spark: SparkSession, file: Path) -> DataFrame:
-    """One row per cell of a file: origin, day, series_id and value as text, and the malformed line where there is one.
+    """One row per cell of a file: origin, day, series_id, value and known_from as text, and the malformed line where there is
+    one. known_from is null where the file does not tell it.
 
     Raises LandingError for an unknown layout.
     """
     names = read_columns(file, Csv())
     rows = read_files(spark, [(file.name, file, sha256_of(file), names)], Csv())
+    untold = F.lit(None).cast("string").alias("known_from")
     origin = (F.col("_source_file"), F.col("_row_number"), F.col("_malformed"))
     if names[0] == "sasdate":
         values = rows.where(~F.coalesce("sasdate", F.lit("")).ilike("transform%")).unpivot(
@@ -96,10 +100,17 @@ def read_layout(spark: SparkSession, file: Path) -> DataFrame:
         )
         # A malformed line has no cells of its own: it is told once.
         values = values.where(F.col("_malformed").isNull() | (F.col("series_id") == names[1]))
-        return values.select(*origin, F.col("sasdate").alias("day"), "series_id", "value")
+        return values.select(*origin, F.col("sasdate").alias("day"), "series_id", "value", untold)
     if [name.lower() for name in names] == ["date", "rate"]:
-        return rows.select(*origin, F.col(names[0]).alias("day"), F.lit(BASE_RATE).alias("series_id"), F.col(names[1]).alias("value"))
-    raise LandingError(f"{file}: unknown layout, columns {names[:6]}: known are FRED-MD (sasdate, …) and Bank of Korea (date, RATE)")
+        series_id = F.lit(BASE_RATE).alias("series_id")
+        return rows.select(*origin, F.col(names[0]).alias("day"), series_id, F.col(names[1]).alias("value"), untold)
+    if names == list(SERIES_COLUMNS):
+        told_on = F.nullif("known_from", F.lit("")).alias("known_from")
+        return rows.select(*origin, F.col("observed_on").alias("day"), "series_id", "value", told_on)
+    raise LandingError(
+        f"{file}: unknown layout, columns {names[:6]}: known are FRED-MD (sasdate, …), Bank of Korea (date, RATE) and "
+        f"{', '.join(SERIES_COLUMNS)}"
+    )
 
 
 def publication_day(series_id: Column, observed_on: Column) -> Column:
@@ -110,43 +121,54 @@ def publication_day(series_id: Column, observed_on: Column) -> Column:
 
 
 def build_indicators(cells: DataFrame) -> DataFrame:
-    """Cells as rows of silver.market_indicator with the rules they break; an empty cell is no value, hence no row."""
+    """Cells as rows of silver.market_indicator with the rules they break; an empty cell is no value, hence no row.
+
+    is_vintage: whether the file itself told since when the value is known.
+    """
     text, day = F.trim("value"), F.trim("day")
     observed_on = F.coalesce(F.try_to_date(day, "M/d/yyyy"), F.try_to_date(day, "yyyy-MM-dd"))
     value = text.try_cast("double")
+    told_on, is_vintage = F.try_to_date("known_from"), F.col("known_from").isNotNull()
     malformed = F.col("_malformed").isNotNull()
     broken = (
         F.when(malformed, "malformed_row"),
         F.when(~malformed & observed_on.isNull(), "parse:observed_on"),
         F.when(~malformed & value.isNull(), "parse:value"),
+        F.when(~malformed & is_vintage & told_on.isNull(), "parse:known_from"),
     )
     is_cell = malformed | ((F.coalesce(text, F.lit("")) != "") & (F.coalesce(day, F.lit("")) != ""))
     rows = cells.where(is_cell).select(
         "series_id", F.trunc(observed_on, "month").alias("observed_on"), value.alias("value"),
         F.col("_source_file").alias("source_file"), F.col("_row_number").alias("row_number"), spoken(*broken).alias(BROKEN),
-    ).withColumn("known_from", publication_day(F.col("series_id"), F.col("observed_on")))
-    return with_row_rules(rows.select(*MARKET_INDICATOR.columns, BROKEN), MARKET_INDICATOR)
+        told_on.alias("told_on"), is_vintage.alias("is_vintage"),
+    ).withColumn("known_from", F.coalesce("told_on", publication_day(F.col("series_id"), F.col("observed_on"))))
+    return with_row_rules(rows.select(*MARKET_INDICATOR.columns, "is_vintage", BROKEN), MARKET_INDICATOR)
 
 
 def build_new_values(values: DataFrame, silver: DataFrame, as_of_date: date) -> DataFrame:
     """The values that silver does not have: new ones, and revisions, known from the as-of date at the earliest.
 
-    Of two files with the same month the one with the later name counts: vintages are named by their date.
+    Of two files with the same month the one with the later name counts: they are named by their date. Of a series whose
+    vintages are told, these alone count, each known from its own day.
     """
+    vintages = values.where("is_vintage")
+    untold = values.where("NOT is_vintage").join(F.broadcast(vintages.select("series_id").distinct()), "series_id", "left_anti")
+    new_vintages = vintages.dropDuplicates(list(MARKET_INDICATOR.key)).join(silver, list(MARKET_INDICATOR.key), "left_anti")
     newest = Window.partitionBy("series_id", "observed_on").orderBy(F.col("known_from").desc())
     before = silver.withColumn("place", F.row_number().over(newest)).where("place = 1").select(
         "series_id", "observed_on", F.col("value").alias("value_before"), F.col("known_from").alias("known_before")
     )
     first = Window.partitionBy("series_id", "observed_on").orderBy(F.col("source_file").desc(), "row_number")
-    return (
-        values.withColumn("place", F.row_number().over(first)).where("place = 1")
+    new_values = (
+        untold.withColumn("place", F.row_number().over(first)).where("place = 1")
         .join(before, ["series_id", "observed_on"], "left")
         .where(F.col("known_before").isNull() | (F.col("value") != F.col("value_before")))
         .withColumn("known_from", F.when(F.col("known_before").isNull(), F.col("known_from")).otherwise(
             F.greatest("known_from", F.lit(as_of_date), F.date_add("known_before", 1))
         ))
-        .select(*MARKET_INDICATOR.columns)
     )
+    columns = MARKET_INDICATOR.columns
+    return new_values.select(*columns).unionByName(new_vintages.select(*columns))
 
 
 def append_indicators(lake: Lake, raw: list[DataFrame], as_of_date: date, batch_id: str) -> None:

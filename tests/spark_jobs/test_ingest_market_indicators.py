@@ -55,6 +55,31 @@ def test_values_are_known_from_their_publication_and_revisions_keep_both(spark, 
     assert [sent.gate for sent in gates_without_database] == ["ingest_market_indicators.market_indicator"] * 2
 
 
+def test_vintages_are_known_from_the_day_on_which_they_were_told(spark, settings, tmp_path, gates_without_database):
+    macro = tmp_path / "macro"
+    macro.mkdir()
+    # FRED-MD has today's values of two series; of one of them the vintages are told too, and count alone.
+    (macro / "a_fred_md.csv").write_text("sasdate,UNRATE,BAAFFM\nTransform:,2,1\n1/1/2024,3.8,4.1\n")
+    header = "series_id,observed_on,known_from,value\n"
+    (macro / "fred_vintages.csv").write_text(
+        header + "UNRATE,2024-01-01,2024-02-02,3.7\nUNRATE,2024-01-01,2024-03-08,3.8\nUNRATE,2024-02-01,soon,3.9\n"
+    )
+    # The Bank of Korea's tells of no vintages: known by the series' lag.
+    (macro / "ecos_series.csv").write_text(header + "BOK_BASE_RATE,2024-01-01,,3.5\n")
+    settings = settings.model_copy(update={"macro": macro})
+    lake = Lake(spark, settings)
+    for day in (date(2024, 3, 31), date(2024, 4, 30)):  # the second run finds nothing new
+        run(spark, settings, day)
+    month = date(2024, 1, 1)
+    assert values(lake) == [
+        ("BAAFFM", month, date(2024, 1, 31), 4.1),
+        ("BOK_BASE_RATE", month, date(2024, 1, 31), 3.5),
+        ("UNRATE", month, date(2024, 2, 2), 3.7),
+        ("UNRATE", month, date(2024, 3, 8), 3.8),
+    ]
+    assert [row.broken_rules for row in lake.read(QUARANTINE).collect()] == [["parse:known_from"]] * 2
+
+
 def test_of_two_vintages_the_later_counts_and_a_past_run_changes_no_night(spark, settings, tmp_path, gates_without_database):
     macro = tmp_path / "macro"
     macro.mkdir()
