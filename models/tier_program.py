@@ -229,11 +229,18 @@ class _Program:
         )
         self.solver.changeRowBounds(0, volume, self.problem.notes)
         self.solver.changeRowBounds(1, least_return, infinite)
+        anew = False
         while True:
             self.solver.run()
             status = self.solver.getModelStatus()
             if status == highspy.HighsModelStatus.kInfeasible and len(self.active) < self.columns:
                 self._enter(np.setdiff1d(np.arange(self.columns), self.active), cost)
+                continue
+            if status == highspy.HighsModelStatus.kUnknown and not anew:
+                # Begun at a vertex of ours, the primal simplex method may lose its way.
+                self.solver.clearSolver()
+                self.solver.setOptionValue("simplex_strategy", DUAL)
+                anew = True
                 continue
             if status != highspy.HighsModelStatus.kOptimal:
                 raise SolverFailed(

@@ -9,7 +9,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from models.scenarios import DefaultCorrelation, Exposures, conditional_losses, tail_weights
-from models.tier_program import MAX_GAP, SolverFailed, Tail, TierProblem, excess_values, solve_tier
+from models.tier_program import MAX_GAP, SolverFailed, Tail, TierProblem, excess_values, most_return, solve_tier
 from spark_jobs.time_allocation import full_program
 
 
@@ -139,3 +139,14 @@ def test_balance_that_listings_cannot_hold_places_what_it_can():
         Tail(np.tile([[0.01], [0.05]], 100), np.zeros(2)),
     )
     assert found.notes == pytest.approx([10, 10], abs=1e-4)
+
+
+def test_a_solver_that_loses_its_way_begins_anew():
+    # From the greedy vertex of this market HiGHS's primal simplex method ends with neither an optimum nor a proof of none.
+    tier = problem(
+        [1 / 9] * 10, [0.05032259, 0.05978623, 0.1488441, 0.00416057, 0.1317852, 0.0472925, 0.22415717, 0.1282037, 0.10303132, 0.11868708],
+        [4, 0, 5, 6, 7, 2, 0, 3, 1, 6], [3, 2, 3, 1, 1, 5, 5, 4, 2, 1], notes=1.0, group_cap=1.0, risk_caps=np.ones(5), target_return=0.08,
+    )
+    volume, highest = most_return(tier)
+    # All but the lowest of ten ninths.
+    assert volume == pytest.approx(1) and highest == pytest.approx((tier.expected_net_return.sum() - 0.00416057) / 9)
