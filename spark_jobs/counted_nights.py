@@ -16,7 +16,6 @@ from datetime import date
 
 from conf.settings import Settings
 from spark_jobs.database import connect
-from spark_jobs.publication import PRODUCT
 
 _CHAIN = """
 WITH RECURSIVE published AS (
@@ -47,5 +46,5 @@ def counted_nights(settings: Settings, as_of_date: date, newest: str | None = No
     """The nights before the as-of date that count, by date: the batch called newest, by default the one that readers read,
     and those that it was built on."""
     with closing(connect(settings, "publisher")) as session, session, session.cursor() as cursor:
-        cursor.execute(_CHAIN, {"product": PRODUCT, "newest": newest, "as_of_date": as_of_date})
+        cursor.execute(_CHAIN, {"product": settings.product, "newest": newest, "as_of_date": as_of_date})
         return [CountedNight(*row) for row in cursor.fetchall()]
