@@ -73,7 +73,7 @@ def test_listings_are_valued_as_on_their_day_and_paid_as_known_later(spark, sett
         payment("defaults", 3, date(2010, 10, 31), 99, date(2013, 1, 1)),
     ]
     silver = {LOAN.name: rows_of(spark, LOAN, loans), REPAYMENT.name: rows_of(spark, REPAYMENT, payments)}
-    scored = [(name, EVE, name, f"g-{name}", "applicant", name == "defaults", date(2010, 7, 29) if name == "defaults" else None)
+    scored = [(name, EVE, name, f"g-{name}", "applicant", name == "defaults", date(2010, 7, 28) if name == "defaults" else None)
               for name in ("pays", "defaults", "outside", "withdrawn")]
     # Who is performing has no listing.
     scored.append(("holder", EVE, "pays", "g", "performing", False, None))
