@@ -15,7 +15,7 @@ def principal_share(interest_rate: Column, term_months: Column, installment_no: 
     """The part of a loan that a level instalment repays: r (1 + r)^(k - 1) / ((1 + r)^n - 1) for the k-th of n, with r
     the yearly rate over 12; 1 / n at rate 0. What comes after the term repays none by schedule."""
     monthly = interest_rate / 12
-    of_annuity = monthly * F.pow(1 + monthly, installment_no - 1) / (F.pow(1 + monthly, term_months) - 1)
+    of_annuity = monthly * F.pow(1 + monthly, installment_no - 1) / F.nullif(F.pow(1 + monthly, term_months) - 1, F.lit(0.0))
     return F.when(installment_no > term_months, 0.0).otherwise(F.when(monthly == 0, 1 / term_months).otherwise(of_annuity))
 
 

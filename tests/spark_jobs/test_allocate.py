@@ -344,17 +344,21 @@ def given(order_id: str, loan_id: str, amount: str, day: date, batch_id: str, **
 
 def paid(loan_id: str, number: int, amount: str, days: int = 0, known_from: date = EARLIER) -> dict:
     return {
-        "loan_id": loan_id, "borrower_id": f"b-{loan_id}", "installment_no": number, "due_on": EARLIER, "due_amount": Decimal("100.00"),
+        "loan_id": loan_id, "borrower_id": f"b-{loan_id}", "installment_no": number, "due_on": date(2020, 3, 1), "due_amount": Decimal("100.00"),
         "paid_amount": Decimal(amount), "days_past_due": days, "currency": "USD", "known_from": known_from, **ORIGIN,
     }
 
 
 def test_a_second_night_tops_up_what_is_owned(spark, lake, night, monkeypatch, capsys):
-    live = {"status": "current", "interest_rate": 0.0, "term_months": 10, "funded_amount": Decimal("1000.00")}
+    live = {
+        "status": "current", "listed_on": date(2020, 1, 31), "originated_on": date(2020, 2, 1), "interest_rate": 0.0,
+        "term_months": 10, "funded_amount": Decimal("1000.00"),
+    }
+    over = date(2020, 5, 31)
     lake.append(LOAN, rows_of(spark, LOAN, [
-        listed("live", **live), listed("late", **live), listed("repaid", **live | {"status": "paid"}), listed("written_off", **live),
+        listed("live", **live), listed("late", **live), listed("repaid", **live | {"status": "paid", "closed_on": over}), listed("written_off", **live),
         # Charged off tomorrow: tonight it is live.
-        listed("written_off", **live | {"status": "charged_off"}, known_from=date(2020, 7, 1)),
+        listed("written_off", **live | {"status": "charged_off", "closed_on": over}, known_from=date(2020, 7, 1)),
     ]))
     lake.create(REPAYMENT)
     lake.append(REPAYMENT, rows_of(spark, REPAYMENT, [
