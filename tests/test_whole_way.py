@@ -43,8 +43,11 @@ def small_market(make_empty_market, small_training, tmp_path):
     def make(name: str):
         market = make_empty_market(name)
         simulation = market.simulation.model_copy(update={"borrowers": 2_000, "history_months": 18})
+        allocation = market.allocation.model_copy(update={"frontier_amounts": 3, "frontier_targets": 3})
         files = tmp_path / "landed"
-        return market.model_copy(update={"simulation": simulation, "training": small_training, "data": files})
+        return market.model_copy(
+            update={"simulation": simulation, "training": small_training, "allocation": allocation, "data": files}
+        )
 
     return make
 

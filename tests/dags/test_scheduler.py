@@ -29,6 +29,7 @@ SMALL = {
     "TRAINING__MIN_AUC": "0", "TRAINING__ENSEMBLE_EPOCHS": "3", "TRAINING__ENSEMBLE_SEEDS": "1",
     "TRAINING__LIGHTGBM": '{"num_leaves": 5, "num_iterations": 10, "min_data_in_leaf": 5, "learning_rate": 0.1}',
     "TRAINING__GBT": '{"maxIter": 2, "maxDepth": 2, "stepSize": 0.3}',
+    "ALLOCATION__FRONTIER_AMOUNTS": "2", "ALLOCATION__FRONTIER_TARGETS": "2",
     # Plans for a few rows are not worth compiling; tests/test_whole_way.py compiles them.
     "SPARK__CONF": '{"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}',
 }
