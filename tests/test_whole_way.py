@@ -103,7 +103,8 @@ def test_the_same_files_make_the_same_tables(spark, small_market, capsys):
         batches.append(published(market))
     first, second = seen
     assert second == first
-    assert [table for table, (rows, _) in first.items() if rows == 0] in ([], ["unscored"])
+    # A first night owns nothing yet, and its orders may leave nothing to standard ones.
+    assert {table for table, (rows, _) in first.items() if rows == 0} <= {"unscored", "holding", "frontier", "frontier_holding"}
     night = current_night(market, DAY)
     assert batches[0] == batches[1]
     assert list(batches[0]) == [night.batch_id]
