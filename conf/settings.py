@@ -422,6 +422,16 @@ class Settings(BaseSettings):
         return f"{self.source}-{'company' if self.product == 'company' else 'credit'}"
 
     @property
+    def training_dag(self) -> str:
+        """The DAG that trains the market's model."""
+        return "company_training" if self.product == "company" else "credit_training"
+
+    @property
+    def night_dag(self) -> str:
+        """The DAG of the market's night."""
+        return "company_scoring" if self.product == "company" else "nightly_scoring"
+
+    @property
     def secrets_file(self) -> Path:
         """Passwords of the database roles, made at set-up unless the environment names them; mode 0600."""
         return self.market / "secrets.env"

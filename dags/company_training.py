@@ -3,11 +3,10 @@
 Statements up to the as-of date → ratios of every filing, with what became of the company → hazard of distress within one, two
 and three years → challenger → written rules on the newest filings → champion, or a challenger with the reason why not.
 
-With the setting `training.approval` a person is asked in between. Weekly and on demand; a market of companies without a champion needs this DAG before its first night. It ingests first, as
-training reads silver; files that are there already change nothing. Markets of borrowers have no such DAG.
+With the setting `training.approval` a person is asked in between. Weekly and on demand; a market of companies without a
+champion needs this DAG before its first night. It ingests first, as training reads silver; files that are there already
+change nothing. Markets of borrowers have no such DAG.
 """
-
-from datetime import timedelta
 
 from airflow.sdk import DAG
 
@@ -15,23 +14,19 @@ from conf.settings import load_settings
 from conf.source import load_source
 from conf.tables import COMPANY_TRAINING_SET, FILING, INGEST_RECORDS, STATEMENT_ITEM, TABLES
 from dags.job_tasks import (
-    APPROVAL_WAIT,
-    approve_credit,
+    approval_tasks,
     asset,
     await_files,
     by_clock,
     chain_gated,
-    dag_defaults,
     gate,
     promote_credit,
     run_job,
     submit_job,
+    training_defaults,
 )
 
 settings = load_settings()
-
-# A person's answer may take longer than any job.
-patience = {"dagrun_timeout": timedelta(days=1) + APPROVAL_WAIT} if settings.training.approval else {}
 
 if settings.product == "company":
     silver = tuple(TABLES[name] for name in load_source(settings.source).tables)
@@ -40,7 +35,7 @@ if settings.product == "company":
         schedule=by_clock(settings.night.training_schedule),
         doc_md=__doc__,
         tags=["training", settings.source],
-        **(dag_defaults("credit-risk") | patience),
+        **training_defaults(),
     ):
         open_night = run_job("open_night", "Writes a run manifest without a model: training needs no champion.", "--training")
         ingest = submit_job(
@@ -49,12 +44,7 @@ if settings.product == "company":
         train_company = submit_job(
             "train_company", "Trains, judges and registers a challenger with what each promotion rule says.", (asset(COMPANY_TRAINING_SET),)
         )
-        # Who is asked sees what the job has told.
-        approval = (
-            (run_job("check_challenger", "Tells version and rules of the challenger to the person who is asked."), approve_credit())
-            if settings.training.approval else ()
-        )
         gate_silver = gate("gate_silver", "ingest", (*silver, *INGEST_RECORDS), "training")
         gate_training = gate("gate_training", "train_company", (COMPANY_TRAINING_SET,), "training")
 
-        chain_gated(await_files(), open_night, (ingest, gate_silver), (train_company, gate_training), *approval, promote_credit())
+        chain_gated(await_files(), open_night, (ingest, gate_silver), (train_company, gate_training), *approval_tasks(), promote_credit())

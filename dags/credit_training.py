@@ -10,32 +10,26 @@ Weekly, on demand, and when the drift of a night asks for it; a market without a
 night. It ingests first, as training reads silver; files that are there already change nothing.
 """
 
-from datetime import timedelta
-
 from airflow.sdk import DAG
 
 from conf.settings import load_settings
 from conf.source import load_source
 from conf.tables import INGEST_RECORDS, LOAN, REPAYMENT, TABLES, TRAINING_SET
 from dags.job_tasks import (
-    APPROVAL_WAIT,
-    approve_credit,
+    approval_tasks,
     asset,
     await_files,
     by_clock,
     chain_gated,
-    dag_defaults,
     gate,
     promote_credit,
     run_job,
     submit_job,
+    training_defaults,
 )
 
 settings = load_settings()
 silver = tuple(TABLES[name] for name in load_source(settings.source).tables)
-
-# A person's answer may take longer than any job.
-patience = {"dagrun_timeout": timedelta(days=1) + APPROVAL_WAIT} if settings.training.approval else {}
 
 with DAG(
     "credit_training",
@@ -43,20 +37,15 @@ with DAG(
     schedule=by_clock(settings.night.training_schedule) if settings.product == "lending" else None,
     doc_md=__doc__,
     tags=["training", settings.source],
-    **(dag_defaults("credit-risk") | patience),
+    **training_defaults(),
 ):
     open_night = run_job("open_night", "Writes a run manifest without a model: training needs no champion.", "--training")
     ingest = submit_job("ingest", "Files → bronze → silver; broken rows → quarantine.", (asset(LOAN), asset(REPAYMENT)), "--training")
     train_credit = submit_job(
         "train_credit", "Trains, judges and registers a challenger with what each promotion rule says.", (asset(TRAINING_SET),)
     )
-    # Who is asked sees what the job has told.
-    approval = (
-        (run_job("check_challenger", "Tells version and rules of the challenger to the person who is asked."), approve_credit())
-        if settings.training.approval else ()
-    )
 
     gate_silver = gate("gate_silver", "ingest", (*silver, *INGEST_RECORDS), "training")
     gate_training = gate("gate_training", "train_credit", (TRAINING_SET,), "training")
 
-    chain_gated(await_files(), open_night, (ingest, gate_silver), (train_credit, gate_training), *approval, promote_credit())
+    chain_gated(await_files(), open_night, (ingest, gate_silver), (train_credit, gate_training), *approval_tasks(), promote_credit())

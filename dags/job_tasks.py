@@ -109,6 +109,12 @@ def dag_defaults(owner: str) -> dict[str, Any]:
     }
 
 
+def training_defaults() -> dict[str, Any]:
+    """What the DAGs that train have in common: the rest's, and with approval the patience for a person's answer."""
+    patience = {"dagrun_timeout": timedelta(days=1) + APPROVAL_WAIT} if load_settings().training.approval else {}
+    return dag_defaults("credit-risk") | patience
+
+
 def asset(table: Table) -> Asset:
     """The asset that stands for a table."""
     settings = load_settings()
@@ -176,6 +182,13 @@ def run_job(job: str, doc_md: str, *options: str, outlets: tuple[Asset, ...] = (
         outlets=list(outlets),
         **arguments,
     )
+
+
+def approval_tasks() -> tuple[BaseOperator, ...]:
+    """With the setting training.approval what tells of the challenger, and who is asked and sees it; none without."""
+    if not load_settings().training.approval:
+        return ()
+    return run_job("check_challenger", "Tells version and rules of the challenger to the person who is asked."), approve_credit()
 
 
 def approve_credit() -> ApprovalOperator:

@@ -82,6 +82,11 @@ class Origin:
     code_version: str
     table_versions: dict[str, int] = field(default_factory=dict)
 
+    def tags(self) -> dict[str, str]:
+        """What the registry tells of a version's origin."""
+        versions = {f"delta_version.{name}": str(version) for name, version in self.table_versions.items()}
+        return {"trained_on": self.trained_on, "code_version": self.code_version, **versions}
+
 
 @dataclass(frozen=True)
 class Scorer:

@@ -110,17 +110,12 @@ def _what_to_do(settings: Settings) -> str:
     challenger = find_version(settings, CHALLENGER)
     last = next((one for one in versions(settings) if one.number == challenger), None)
     if last is None or last.tags.get("promotion") != "failed":
-        return f"run the DAG {training_dag(settings)} (make run trains first)"
+        return f"run the DAG {settings.training_dag} (make run trains first)"
     return (
         f"version {last.number}, trained on {last.tags.get('trained_on')}, was turned away: {last.tags['promotion_reason']}. Give it more "
         "to learn from (more borrowers, a later as-of date, training.training_cohorts), or set another limit in conf/mosaic.yaml, "
-        f"having read what that version's run in MLflow says; then run {training_dag(settings)}"
+        f"having read what that version's run in MLflow says; then run {settings.training_dag}"
     )
-
-
-def training_dag(settings: Settings) -> str:
-    """The DAG that trains the market's model."""
-    return "company_training" if settings.product == "company" else "credit_training"
 
 
 def versions(settings: Settings) -> list[Version]:

@@ -15,7 +15,6 @@ from models.registry import (
     make_champion,
     tag_version,
     trained_on,
-    training_dag,
     versions,
 )
 from spark_jobs.publication import who
@@ -60,7 +59,7 @@ def find_challenger(settings: Settings, as_of_date: date, version: str | None = 
         registered = "\n".join(map(str, there)) or "no version"
         raise NoChallenger(
             f"no {f'version {version}' if version else 'challenger'} of {settings.model_name} was trained on {as_of_date}: "
-            f"run {training_dag(settings)}; registered:\n{registered}"
+            f"run {settings.training_dag}; registered:\n{registered}"
         )
     return of_day[0]
 

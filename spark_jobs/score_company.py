@@ -8,6 +8,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf.settings import Settings
+from conf.source import load_source
 from conf.tables import COMPANY, COMPANY_FEATURE, COMPANY_SCORE, FILING
 from expectations.measures import Bound
 from features.company_ratios import build_company_features
@@ -17,7 +18,6 @@ from spark_jobs.gates import Checked, check_tables, withdraw_results
 from spark_jobs.lake import Lake
 from spark_jobs.manifest import current_night
 from spark_jobs.silver import read_company_silver
-from spark_jobs.train_company import currency
 
 # The last bits of a sum over trees do not matter; ten decimals do not depend on them.
 DECIMALS = 10
@@ -29,11 +29,11 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     Raises NoOpenNight before a night is opened, NoChampion, and GateFailed where features or scores break their rules, a company
     has features and no score, or the years of too many companies have a gap.
     """
-    lake, night = Lake(spark, settings), current_night(settings, as_of_date)
+    lake, night, source = Lake(spark, settings), current_night(settings, as_of_date), load_source(settings.source)
     withdraw_results(settings, "score_company", night.batch_id)
     silver = read_company_silver(lake, night.silver_versions)
     spine = build_active(silver[COMPANY.name], as_of_date)
-    features = build_company_features(spine, silver[FILING.name], silver["statement_item"], silver["market_indicator"], currency(settings))
+    features = build_company_features(spine, silver[FILING.name], silver["statement_item"], silver["market_indicator"], source.currency)
     lake.replace(COMPANY_FEATURE, features, as_of_date)
 
     rows = lake.read_as_of(COMPANY_FEATURE, as_of_date)

@@ -6,16 +6,15 @@ Whether it becomes champion is the job promote_credit's to decide, as for every 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import date
 
 import numpy as np
 import pandas as pd
-from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf.settings import Settings
+from conf.source import load_source
 from conf.tables import COMPANY_TRAINING_SET
 from features.company_labels import build_filing_spine, build_outcomes, distressed_within, with_periods
 from features.company_ratios import build_company_features
@@ -25,18 +24,15 @@ from models.credit_model import Origin
 from models.judged import Judged
 from models.metrics import auc
 from models.model_plots import calibration_plot, roc_plot
-from models.promotion import NOBODY, decide, not_older, promotion_rules
+from models.promotion import decide, not_older, promotion_rules
 from models.registry import (
-    CHALLENGER,
     CHAMPION,
-    MlflowException,
     find_version,
     load_company_model,
     log_model,
-    set_alias,
-    tag_version,
     trained_on,
 )
+from spark_jobs.challenger import judged_champion, let_challenge
 from spark_jobs.gates import Checked, check_tables, withdraw_results
 from spark_jobs.lake import Lake
 from spark_jobs.manifest import code_version, current_night
@@ -55,7 +51,7 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     lake, night = Lake(spark, settings), current_night(settings, as_of_date, training=True)
     withdraw_results(settings, "train_company", night.batch_id)
     silver = read_company_silver(lake, night.silver_versions)
-    lake.replace_where(COMPANY_TRAINING_SET, build_company_training_set(silver, currency(settings), as_of_date), "true")
+    lake.replace_where(COMPANY_TRAINING_SET, build_company_training_set(silver, load_source(settings.source).currency, as_of_date), "true")
     rows = lake.read(COMPANY_TRAINING_SET)
     check_tables(lake, [Checked(COMPANY_TRAINING_SET)], as_of_date, night.batch_id)
 
@@ -69,7 +65,7 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     judging = judging.persist()
     judged = judge(model, judging)
     champion = find_version(settings, CHAMPION)
-    before = _judge_champion(settings, champion, judging) if champion else None
+    before = judged_champion(champion, lambda: judge(load_company_model(settings, champion), judging)) if champion else None
     rules = promotion_rules(
         judged.metrics, calibration_auc, judged.less(before) if before else None, judged.score_psi(before) if before else None,
         _NO_GROUPS, settings.training, settings.fairness.model_copy(update={"attributes": []}),
@@ -78,18 +74,8 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
         rules.append(not_older(as_of_date, trained_on(settings, champion)))
     decision = decide(rules)
     version = _register(spark, settings, model, judged, calibration_auc)
-    tag_version(settings, version, decision.tags() | {"trained_on": as_of_date.isoformat(), "judged_against": champion or NOBODY})
-    set_alias(settings, CHALLENGER, version)
-    said = "passed every rule" if decision.promoted else "failed"
-    print(f"model {settings.model_name} version {version} is the challenger (champion: {champion or NOBODY}), {said}: {decision.reason}")
+    let_challenge(settings, version, champion, model.origin, decision)
     print(", ".join(f"judging filings: {name} {value:.4f}" for name, value in judged.metrics.items()))
-
-
-def currency(settings: Settings) -> str:
-    """The source's currency."""
-    from conf.source import load_source
-
-    return load_source(settings.source).currency
 
 
 def build_company_training_set(silver: Mapping[str, DataFrame], of_currency: str, known_on: date) -> DataFrame:
@@ -134,15 +120,6 @@ def judge(model: CompanyModel, rows: DataFrame) -> Judged:
     return Judged({"ensemble": prob}, told["is_distress"].to_numpy(), np.ones(count), np.full(count, "filing"), pd.DataFrame(index=told.index))
 
 
-def _judge_champion(settings: Settings, champion: str, rows: DataFrame) -> Judged | None:
-    """The champion judged on the same filings; null, and said, where this code cannot load it or score with it."""
-    try:
-        return judge(load_company_model(settings, champion), rows)
-    except (ValueError, FileNotFoundError, MlflowException, AnalysisException) as problem:
-        print(f"champion version {champion} cannot be judged, so the challenger is judged as a first model: {problem}")
-        return None
-
-
 def _register(spark: SparkSession, settings: Settings, model: CompanyModel, judged: Judged, calibration_auc: float) -> str:
     curves = (judged.prob, judged.is_default, judged.watched)
     return log_model(
@@ -150,10 +127,7 @@ def _register(spark: SparkSession, settings: Settings, model: CompanyModel, judg
         run_name=f"{settings.source} {model.origin.trained_on}",
         parameters={**settings.company.model_dump(), "horizons": " ".join(PROBABILITIES)},
         metrics={f"judging_{name}": value for name, value in judged.metrics.items()} | {"calibration_auc": calibration_auc},
-        tags={
-            "trained_on": model.origin.trained_on, "code_version": model.origin.code_version,
-            **{f"delta_version.{name}": str(version) for name, version in asdict(model.origin)["table_versions"].items()},
-        },
+        tags=model.origin.tags(),
         figures={
             "roc": roc_plot(*curves, "Judging filings: ROC"),
             "calibration": calibration_plot(judged.prob["ensemble"], judged.is_default, judged.watched, "Judging filings: calibration"),

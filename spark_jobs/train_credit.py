@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 import pandas as pd
-from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -26,21 +25,18 @@ from models.judged import Judged
 from models.model_document import Facts, document
 from models.model_plots import calibration_plot, risk_group_plot, roc_plot
 from models.preparation import hash_share
-from models.promotion import NOBODY, Decision, decide, not_older, promotion_rules
+from models.promotion import decide, not_older, promotion_rules
 from models.recovery import build_recoveries, fit_recoveries
 from models.registry import (
-    CHALLENGER,
     CHAMPION,
-    MlflowException,
     find_version,
     load_model,
     log_model,
     log_texts,
-    set_alias,
-    tag_version,
     trained_on,
 )
 from models.sub_models import KEYS, SUB_MODELS
+from spark_jobs.challenger import judged_champion, let_challenge
 from spark_jobs.gates import Checked, check_tables, withdraw_results
 from spark_jobs.lake import Lake
 from spark_jobs.leak_gate import leak_measures, sides_apart
@@ -102,7 +98,8 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
         settings, source, version, model, report, vars(cohorts), tuple(calibration), judged, champion, against_champion, groups, decision
     )
     log_texts(settings, version, {"model_document.html": document(facts), "fairness.json": groups.to_json(orient="records", indent=1)})
-    announce(settings, version, champion, model.origin, decision, judged, report)
+    let_challenge(settings, version, champion, model.origin, decision)
+    tell(judged, report)
 
 
 def label_horizon(source: Source) -> int | None:
@@ -223,15 +220,8 @@ def judge(model: CreditModel, rows: DataFrame, settings: Settings) -> Judged:
 
 
 def judge_champion(spark: SparkSession, settings: Settings, champion: str, rows: DataFrame) -> Judged | None:
-    """The champion judged on the same rows; null, and said, where this code cannot load it or score with it.
-
-    The challenger is then judged as a first model is: a champion that no night can use must not keep its place.
-    """
-    try:
-        return judge(load_model(spark, settings, champion), rows, settings)
-    except (ValueError, FileNotFoundError, MlflowException, AnalysisException) as problem:
-        print(f"champion version {champion} cannot be judged, so the challenger is judged as a first model: {problem}")
-        return None
+    """The champion judged on the same rows, see ``judged_champion``."""
+    return judged_champion(champion, lambda: judge(load_model(spark, settings, champion), rows, settings))
 
 
 def _register(
@@ -255,12 +245,7 @@ def _register(
             **{f"cohorts_{part}": " ".join(map(str, months)) for part, months in vars(cohorts).items()},
         },
         metrics=judging_metrics | out_of_fold | counts,
-        tags={
-            "trained_on": model.origin.trained_on,
-            "code_version": model.origin.code_version,
-            "calibration_basis": report.calibration_basis,
-            **{f"delta_version.{name}": str(version) for name, version in model.origin.table_versions.items()},
-        },
+        tags=model.origin.tags() | {"calibration_basis": report.calibration_basis},
         figures={
             "roc": roc_plot(*curves, "Judging cohort: ROC"),
             "calibration": calibration_plot(
@@ -271,14 +256,8 @@ def _register(
     )
 
 
-def announce(
-    settings: Settings, version: str, champion: str | None, origin: Origin, decision: Decision, judged: Judged, report: TrainingReport
-) -> None:
-    """Write the decision down as tags, let the version be the challenger, and print it."""
-    tag_version(settings, version, decision.tags() | {"trained_on": origin.trained_on, "judged_against": champion or NOBODY})
-    set_alias(settings, CHALLENGER, version)
-    said = "passed every rule" if decision.promoted else "failed"
-    print(f"model {settings.model_name} version {version} is the challenger (champion: {champion or NOBODY}), {said}: {decision.reason}")
+def tell(judged: Judged, report: TrainingReport) -> None:
+    """Print what judging and training showed."""
     metrics = judged.metrics
     print(
         f"judging cohort: AUC {metrics['auc']:.4f}, KS {metrics['ks']:.4f}, Brier {metrics['brier']:.4f}, "

@@ -22,8 +22,6 @@ from dags.launch.airflow_api import AirflowApi
 from dags.launch.airflow_home import AirflowProblem
 from dags.launch.processes import Processes, supervised
 
-DAGS = ("nightly_scoring", "credit_training", "market_indicators", "rollback_publication")
-COMPANY_DAGS = ("company_scoring", "company_training", "market_indicators", "rollback_publication")
 # Of a source whose files the platform draws or fetches itself.
 SOURCE_DAGS = {"simulated": ("simulated_market",), "opendart": ("company_filings",), "edgar": ("company_filings",)}
 START_SECONDS = 300
@@ -35,7 +33,8 @@ class JobFailed(RuntimeError):
 
 def dag_ids(settings: Settings) -> tuple[str, ...]:
     """The DAGs of the market."""
-    return (COMPANY_DAGS if settings.product == "company" else DAGS) + SOURCE_DAGS.get(settings.source, ())
+    of_every_market = (settings.night_dag, settings.training_dag, "market_indicators", "rollback_publication")
+    return of_every_market + SOURCE_DAGS.get(settings.source, ())
 
 
 def has_champion(as_of_date: date) -> bool:

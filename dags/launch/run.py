@@ -37,8 +37,6 @@ from dags.launch.processes import ProcessDied, Processes, run_job, stopped_by_si
 # What a run shows of each task; the states between are Airflow's own business.
 SHOWN = ("running", "up_for_retry", "up_for_reschedule", "awaiting_input", "success", "failed")
 LOG_LINES = 30
-# What trains and what scores, by product.
-NIGHTS = {"lending": ("credit_training", "nightly_scoring"), "company": ("company_training", "company_scoring")}
 
 
 class RunFailed(RuntimeError):
@@ -118,16 +116,15 @@ def run_night(settings: Settings, api: AirflowApi, processes: Processes | None, 
         run_dag(api, processes, "market_indicators", as_of_date)
     elif settings.product == "lending":
         say("no MACRO= folder: caps per risk group are static")
-    training, night = NIGHTS[settings.product]
     if settings.training.approval:
         where = f"{airflow_home.url(settings)}, user {airflow_home.USER}, password {airflow_home.password(settings)}"
         say(f"a model that is trained waits for a person's approval: {where}")
     if not has_champion(as_of_date):
         say("no champion model yet: training first")
-        run_dag(api, processes, training, as_of_date)
+        run_dag(api, processes, settings.training_dag, as_of_date)
         if not has_champion(as_of_date):
             raise RunFailed("nobody approved the model that was trained: the log of its training's approve_credit says more")
-    run_dag(api, processes, night, as_of_date)
+    run_dag(api, processes, settings.night_dag, as_of_date)
     by_drift = training_run_id(as_of_date.isoformat())
     # An Airflow that stays up goes on by itself.
     if processes and settings.product == "lending" and api.has_run("credit_training", by_drift):
