@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 
 from conf.settings import Settings
-from spark_jobs.fetching import Answer, Busy, FetchRefused, Service, is_html
+from spark_jobs.fetching import Answer, Busy, FetchRefused, Service, refuse_web_page
 from spark_jobs.landed_answers import SERIES_COLUMNS, LandedAnswers, read_csv, write_csv
 
 _MAX_ROWS = 1000
@@ -59,8 +59,7 @@ def _message(answer: Answer) -> str | None:
 
 
 def _judge(answer: Answer) -> None:
-    if is_html(answer.content):
-        raise Busy("a web page instead of data, as during maintenance")
+    refuse_web_page(answer)
     message = _message(answer)
     if message in _PASSING:
         raise Busy(message)

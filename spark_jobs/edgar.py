@@ -15,7 +15,7 @@ from datetime import date
 from typing import Any
 
 from conf.settings import Settings
-from spark_jobs.fetching import NOT_MODIFIED, Answer, Busy, FetchRefused, Service, is_html
+from spark_jobs.fetching import NOT_MODIFIED, Answer, Busy, FetchRefused, Service, parsed_json, refuse_web_page
 from spark_jobs.landed_answers import LandedAnswers
 from spark_jobs.statements import Statements
 
@@ -79,14 +79,10 @@ def _judge(answer: Answer) -> None:
         raise Busy("HTTP 403: too many requests, or no contact in MOSAIC_FETCHING__CONTACT")
     if answer.status == _NOT_FOUND:
         return
-    if is_html(answer.content):
-        raise Busy("a web page instead of data, as during maintenance")
+    refuse_web_page(answer)
     if answer.status != _OK:
         raise FetchRefused(f"HTTP {answer.status}")
-    try:
-        json.loads(answer.content)
-    except ValueError:
-        raise Busy("no JSON") from None
+    parsed_json(answer)
 
 
 def write_statements(settings: Settings) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import date
 
 from conf.settings import Settings
@@ -23,17 +24,12 @@ def run(settings: Settings, as_of_date: date, wait: Callable[[float], None] = ti
     keys, fetching = settings.keys, settings.fetching
     if keys.fred is None and keys.ecos is None:
         skip("fetch_indicators is skipped: set MOSAIC_KEYS__FRED or MOSAIC_KEYS__ECOS (each service gives keys on its site)")
-    if keys.fred is not None:
-        service = Service("fred", fetching.fred_url, fetching, {}, wait)
-        try:
-            fred.Fred(service, keys.fred.get_secret_value(), settings).fetch(as_of_date)
-        finally:
-            service.close()
-        print(f"{fred.write_series(settings, settings.indicator_landing / 'fred_vintages.csv')} values of FRED")
-    if keys.ecos is not None:
-        service = Service("ecos", fetching.ecos_url, fetching, {}, wait)
-        try:
-            ecos.Ecos(service, keys.ecos.get_secret_value(), settings).fetch(as_of_date)
-        finally:
-            service.close()
-        print(f"{ecos.write_series(settings, settings.indicator_landing / 'ecos_series.csv')} values of ECOS")
+    for name, key, url, client, write_series, file in (
+        ("fred", keys.fred, fetching.fred_url, fred.Fred, fred.write_series, "fred_vintages.csv"),
+        ("ecos", keys.ecos, fetching.ecos_url, ecos.Ecos, ecos.write_series, "ecos_series.csv"),
+    ):
+        if key is None:
+            continue
+        with closing(Service(name, url, fetching, {}, wait)) as service:
+            client(service, key.get_secret_value(), settings).fetch(as_of_date)
+        print(f"{write_series(settings, settings.indicator_landing / file)} values of {name.upper()}")

@@ -6,6 +6,7 @@ that the client shows.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
+from typing import Any
 
 import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
@@ -159,7 +161,16 @@ def _retry_after(text: str | None, now: datetime) -> float | None:
         return None
 
 
-def is_html(content: bytes) -> bool:
-    """Whether an answer is a web page, which services put in place of data while they are maintained."""
-    start = content.lstrip()[:200].lower()
-    return start.startswith((b"<!doctype html", b"<html"))
+def refuse_web_page(answer: Answer) -> None:
+    """Raise Busy for a web page, which services put in place of data while they are maintained."""
+    start = answer.content.lstrip()[:200].lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        raise Busy("a web page instead of data, as during maintenance")
+
+
+def parsed_json(answer: Answer) -> Any:
+    """What an answer holds as JSON; raises Busy where it is none."""
+    try:
+        return json.loads(answer.content)
+    except ValueError:
+        raise Busy("no JSON") from None

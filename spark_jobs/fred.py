@@ -15,7 +15,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from conf.settings import Settings
-from spark_jobs.fetching import Answer, Busy, FetchRefused, Service, is_html
+from spark_jobs.fetching import Answer, FetchRefused, Service, parsed_json, refuse_web_page
 from spark_jobs.landed_answers import SERIES_COLUMNS, LandedAnswers, read_csv, write_csv
 
 # The first day of the service's archive.
@@ -81,12 +81,8 @@ class Fred:
 
 
 def _judge(answer: Answer) -> None:
-    if is_html(answer.content):
-        raise Busy("a web page instead of data, as during maintenance")
-    try:
-        found = json.loads(answer.content)
-    except ValueError:
-        raise Busy("no JSON") from None
+    refuse_web_page(answer)
+    found = parsed_json(answer)
     if answer.status == 200:
         return
     message = found.get("error_message", "")

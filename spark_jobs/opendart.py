@@ -23,7 +23,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from conf.settings import Settings
-from spark_jobs.fetching import Answer, Busy, FetchRefused, LimitReached, Service, is_html
+from spark_jobs.fetching import Answer, Busy, FetchRefused, LimitReached, Service, parsed_json, refuse_web_page
 from spark_jobs.landed_answers import LandedAnswers
 from spark_jobs.statements import Statements, plain_number
 
@@ -159,14 +159,10 @@ class OpenDart:
 
 def _judge(answer: Answer) -> None:
     """Raise what an answer says that is neither data nor the lack of it."""
-    if is_html(answer.content):
-        raise Busy("a web page instead of data, as during maintenance")
+    refuse_web_page(answer)
     if answer.status != 200:
         raise FetchRefused(f"HTTP {answer.status}")
-    try:
-        found = json.loads(answer.content)
-    except ValueError:
-        raise Busy("no JSON") from None
+    found = parsed_json(answer)
     _judge_status(found.get("status", ""), found.get("message", ""))
 
 
@@ -174,8 +170,7 @@ def _judge_archive(answer: Answer) -> None:
     """An archive is a ZIP file; where it is not, the answer is XML that says why."""
     if zipfile.is_zipfile(io.BytesIO(answer.content)):
         return
-    if is_html(answer.content):
-        raise Busy("a web page instead of data, as during maintenance")
+    refuse_web_page(answer)
     told = dict(re.findall(rb"<(status|message)>([^<]*)</", answer.content))
     _judge_status(told.get(b"status", b"").decode(), told.get(b"message", b"").decode())
     raise Busy("no archive")

@@ -40,6 +40,7 @@ from models.simulated_market import (
     walk,
 )
 from spark_jobs.lake import Lake
+from spark_jobs.landed_answers import replace_file
 
 # Borrowers per task, and so files per table: a history takes a task about a minute, a night some twenty seconds.
 HISTORY_TASK_BORROWERS = 50_000
@@ -210,7 +211,7 @@ class Landing:
         """
         file, drawn = self.folder / "simulation.json", simulation.model_dump_json()
         if not file.exists():
-            _replace(file, drawn.encode())
+            replace_file(file, drawn.encode())
         before = Simulation.model_validate_json(file.read_text())
         other = [f"{name} {getattr(before, name)}" for name in Simulation.model_fields if getattr(before, name) != getattr(simulation, name)]
         if other:
@@ -234,7 +235,7 @@ class Landing:
 
     def write_indicators(self, rows: pa.Table) -> None:
         """Replace the file of the simulated economy's indicators, as a statistical office does every month."""
-        _replace(self.folder / "macro" / "fred_md_simulated.csv", _csv(rows, header=True))
+        replace_file(self.folder / "macro" / "fred_md_simulated.csv", _csv(rows, header=True))
 
 
 class _Parts:
@@ -260,14 +261,6 @@ class _Parts:
         for path in self.written:
             os.replace(path, path.with_name(self.name))
         return sum(self.written.values())
-
-
-def _replace(file: Path, content: bytes) -> None:
-    """Write a file, whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_suffix(".unfinished")
-    unfinished.write_bytes(content)
-    unfinished.replace(file)
 
 
 def _csv(rows: pa.Table, *, header: bool) -> bytes:
