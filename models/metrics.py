@@ -197,3 +197,20 @@ def ranking(scores: Mapping[str, np.ndarray], is_default: np.ndarray) -> dict[st
         "auc": {name: auc(score, is_default, np.ones(len(score))) for name, score in ranked.items()},
         "auc_interval": {name: auc_interval(score, is_default) for name, score in ranked.items()},
     }
+
+
+def against_ensemble(scores: Mapping[str, np.ndarray], is_default: np.ndarray) -> dict[str, dict[str, object]]:
+    """delong_p and auc_difference by other scorer: the score called ensemble less the other, paired, between the ends of its 95%
+    interval. scores as for ``auc_difference``, by scorer."""
+    found = {name: auc_difference(scores["ensemble"], score, is_default) for name, score in scores.items() if name != "ensemble"}
+    return {
+        "delong_p": {name: one.p for name, one in found.items()},
+        "auc_difference": {name: [one.low, one.difference, one.high] for name, one in found.items()},
+    }
+
+
+def ranking_against_ensemble(scores: Mapping[str, np.ndarray], is_default: np.ndarray) -> dict[str, object]:
+    """``ranking``, with the auc_difference of ``against_ensemble`` between those that are ranked."""
+    found = ranking(scores, is_default)
+    ranked = {name: scores[name] for name in found["auc"]}
+    return found | {"auc_difference": against_ensemble(ranked, is_default)["auc_difference"]}

@@ -74,3 +74,21 @@ def fit_scorecard(rows: pd.DataFrame, is_default: np.ndarray, weight: np.ndarray
 PEERS: dict[str, Callable[[pd.DataFrame, np.ndarray, np.ndarray, int], Fitted]] = {
     "logistic": fit_logistic, "lightgbm": fit_lightgbm, "catboost": fit_catboost, "scorecard": fit_scorecard,
 }
+
+
+def peer_scores(
+    rows: pd.DataFrame, is_default: np.ndarray, weight: np.ndarray, tested: pd.DataFrame, seed: int
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """What each peer gives the tested rows, having learnt from the others; and those that could not be fitted, each with why.
+
+    Raises ImportError where a peer's library is not installed.
+    """
+    used, scores, unfitted = known_features(rows), {}, {}
+    for name, fit in PEERS.items():
+        try:
+            scores[name] = fit(rows[used], is_default, weight, seed)(tested[used])
+        except ImportError:
+            raise
+        except Exception as problem:  # each library has errors of its own for rows that it cannot learn from
+            unfitted[name] = f"{type(problem).__name__}: {problem}"
+    return scores, unfitted

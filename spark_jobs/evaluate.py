@@ -29,8 +29,16 @@ from models.credit_model import CreditModel, Origin, TooFewDefaults, TrainingRep
 from models.ensemble import INPUTS
 from models.fairness import ATTRIBUTES, GENDER_AND_AGE, build_attributes, fairness_table
 from models.hazard import NO_LIFETIME
-from models.metrics import auc, auc_difference, auc_interval, label_weight, ranking, score_metrics
-from models.peers import PEERS, known_features
+from models.metrics import (
+    against_ensemble,
+    auc,
+    auc_interval,
+    label_weight,
+    ranking,
+    ranking_against_ensemble,
+    score_metrics,
+)
+from models.peers import PEERS, peer_scores
 from models.sub_models import KEYS, LOG_ODDS, SUB_MODELS
 from spark_jobs.allocate import bounded
 from spark_jobs.attainable import with_attainable
@@ -217,17 +225,11 @@ def predictions(
     known = split.training.select(*KEYS, "is_default", "watched_share", *names)
     rows = bounded(known, MAX_ROWS, "training rows (training.max_training_rows)").to_pandas()
     rows = rows.sort_values(list(KEYS), ignore_index=True)
-    used = known_features(rows[names])
     is_default = rows["is_default"].to_numpy(dtype=float)
     weight = label_weight(is_default, rows["watched_share"].to_numpy())
-    columns, unfitted = _of_stack(scored, single_features), {}
-    for name, fit in PEERS.items():
-        try:
-            columns[name] = fit(rows[used], is_default, weight, settings.training.seed % 2**31)(scored[used])
-        except ImportError:
-            raise
-        except Exception as problem:  # each library has errors of its own for rows that it cannot learn from
-            unfitted[name] = f"{split.name}: {type(problem).__name__}: {problem}"
+    of_peers, unfitted = peer_scores(rows[names], is_default, weight, scored, settings.training.seed % 2**31)
+    columns = _of_stack(scored, single_features) | of_peers
+    unfitted = {name: f"{split.name}: {why}" for name, why in unfitted.items()}
     if full:
         columns |= probabilities_by_seed(report.stacked, scored[list(INPUTS)].to_numpy(), settings.training)
         blind = settings.training.model_copy(update={"left_out_features": [*settings.training.left_out_features, *GENDER_AND_AGE]})
@@ -324,18 +326,16 @@ def walk_forward_findings(tested: Mapping[Period, pd.DataFrame], left_out: Mappi
 
 
 def within_months(rows: pd.DataFrame, scores: Mapping[str, np.ndarray], months: int, known_on: str) -> dict[str, object]:
-    """``ranking`` of the same scores by another outcome: a default within so many months of the as-of date.
+    """``ranking_against_ensemble`` of the same scores by another outcome: a default within so many months of the as-of date.
 
     rows: as_of_date and default_on; scores: by scorer, in their order. Rows whose months had not passed on known_on are left
-    out. auc_difference: the ensemble less the other, paired, with its 95% interval.
+    out.
     """
     end = pd.to_datetime(rows["as_of_date"]) + pd.DateOffset(months=months)
     passed = (end <= pd.Timestamp(known_on)).to_numpy()
     is_default = (pd.to_datetime(rows["default_on"]) <= end).to_numpy(dtype=float)[passed]
     scores = {name: score[passed] for name, score in scores.items()}
-    found = ranking(scores, is_default)
-    less = {name: auc_difference(scores["ensemble"], scores[name], is_default) for name in found["auc"] if name != "ensemble"}
-    return found | {"auc_difference": {name: [one.low, one.difference, one.high] for name, one in less.items()}}
+    return ranking_against_ensemble(scores, is_default)
 
 
 def findings(
@@ -363,7 +363,6 @@ def findings(
     def mean_auc(name: str) -> dict[str, float]:
         return {"auc": float(np.mean([auc(score, is_default, final) for score in scores[name]]))}
 
-    differences = {name: auc_difference(scores["ensemble"], scores[name], is_default) for name in others}
     first = rows[rows["repeat"] == 1]
     groups = fairness_table(scores["ensemble"][0], is_default, final, first[list(ATTRIBUTES)], fairness)
     return {
@@ -375,8 +374,7 @@ def findings(
         "unfitted_peers": dict(unfitted),
         "left_out": {name: figures(name) for name in left_out},
         "fairness": {"limits": fairness.model_dump(), "groups": json.loads(groups.to_json(orient="records"))},
-        "delong_p": {name: found.p for name, found in differences.items()},
-        "auc_difference": {name: [found.low, found.difference, found.high] for name, found in differences.items()},
+        **against_ensemble(scores, is_default),
         "within_months": {
             str(months): within_months(first, {name: score[0] for name, score in scores.items()}, months, protocol["known_on"])
             for months in protocol.get("also_within_months", ())

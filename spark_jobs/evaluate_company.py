@@ -17,8 +17,8 @@ from conf.source import OutOfTime, Source
 from features.company_labels import distressed_within, with_periods
 from models.company_model import KEYS, PROBABILITIES, fit_company_model
 from models.credit_model import Origin
-from models.metrics import auc, auc_difference, ranking, score_metrics
-from models.peers import PEERS, known_features
+from models.metrics import against_ensemble, auc, ranking, ranking_against_ensemble, score_metrics
+from models.peers import PEERS, peer_scores
 from spark_jobs.train_company import build_company_training_set, with_first_year
 
 ALTMAN = "altman_z"
@@ -53,15 +53,9 @@ def company_predictions(
     )
     learnt = with_periods(training, calibrated_from).where("years_ahead = 1").select(*KEYS, "is_distress", *model.features)
     learnt = learnt.toPandas().sort_values(list(KEYS), ignore_index=True)
-    used, is_distress = known_features(learnt[list(model.features)]), learnt["is_distress"].to_numpy(dtype=float)
-    columns, unfitted = {"ensemble": scored[PROBABILITIES[0]], ALTMAN: -scored["altman_z"].fillna(scored["altman_z"].median())}, {}
-    for name, fit in PEERS.items():
-        try:
-            columns[name] = fit(learnt[used], is_distress, np.ones(len(learnt)), settings.training.seed % 2**31)(scored[used])
-        except ImportError:
-            raise
-        except Exception as problem:  # each library has errors of its own for rows that it cannot learn from
-            unfitted[name] = f"{type(problem).__name__}: {problem}"
+    is_distress, final = learnt["is_distress"].to_numpy(dtype=float), np.ones(len(learnt))
+    of_peers, unfitted = peer_scores(learnt[list(model.features)], is_distress, final, scored, settings.training.seed % 2**31)
+    columns = {"ensemble": scored[PROBABILITIES[0]], ALTMAN: -scored["altman_z"].fillna(scored["altman_z"].median()), **of_peers}
     told = scored[[*KEYS, "is_unseen", *later, *PROBABILITIES[1:], "grade"]].assign(is_default=scored["is_distress"] > 0)
     return told.assign(repeat=1, **columns), unfitted
 
@@ -76,15 +70,12 @@ def company_findings(rows: pd.DataFrame, protocol: Mapping[str, object], unfitte
     is_default, final = rows["is_default"].to_numpy(dtype=float), np.ones(len(rows))
     peers = [name for name in PEERS if name not in unfitted]
     whole = ranking(scorers, is_default)
-    differences = {name: auc_difference(scorers["ensemble"], scorers[name], is_default) for name in scorers if name != "ensemble"}
     unseen, longer = rows["is_unseen"].to_numpy(dtype=bool), {}
     for years in (2, 3):
         outcome, prob = rows[f"default_{years}y"].to_numpy(dtype=float), rows[f"prob_distress_{years}y"].to_numpy(dtype=float)
         told = ~np.isnan(outcome)
         held = {name: score[told] for name, score in (scorers | {"ensemble": prob}).items()}
-        less = {name: auc_difference(held["ensemble"], held[name], outcome[told]) for name in held if name != "ensemble"}
-        longer[str(12 * years)] = ranking(held, outcome[told]) | {
-            "auc_difference": {name: [one.low, one.difference, one.high] for name, one in less.items()},
+        longer[str(12 * years)] = ranking_against_ensemble(held, outcome[told]) | {
             "calibration": score_metrics(prob[told], outcome[told], np.ones(told.sum())),
         }
     return {
@@ -95,8 +86,7 @@ def company_findings(rows: pd.DataFrame, protocol: Mapping[str, object], unfitte
         "peers": {name: score_metrics(scorers[name], is_default, final) for name in peers},
         "unfitted_peers": dict(unfitted),
         "fairness": None,
-        "delong_p": {name: found.p for name, found in differences.items()},
-        "auc_difference": {name: [found.low, found.difference, found.high] for name, found in differences.items()},
+        **against_ensemble(scorers, is_default),
         "within_months": longer,
         "unseen": ranking({name: score[unseen] for name, score in scorers.items()}, is_default[unseen]),
         "protocol": dict(protocol),
