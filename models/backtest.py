@@ -41,6 +41,7 @@ from models.realised import (
 )
 from models.realised_cash import stacked_cash
 from models.scenarios import DefaultCorrelation
+from models.whole_notes import clip_by_class
 
 SHARE = 0.20
 CURVE = (0.05, 0.10, 0.20, 0.30, 0.40, 0.50, 0.60, 0.70, 0.80)
@@ -161,11 +162,8 @@ def random_reductions(market: Market) -> dict[str, dict[str, Any]]:
     for pick in range(RANDOM_PICKS):
         random = np.random.default_rng([SEED, pick])
         order = np.lexsort((random.random(len(room)), market.outcomes.month))
-        total = np.cumsum(room[order])
-        first = np.searchsorted(market.outcomes.month[order], market.outcomes.month[order])
-        before = total - room[order] - (total[first] - room[order][first])
         taken = np.zeros(len(room))
-        taken[order] = np.clip(capital[market.outcomes.month[order]] - before, 0, room[order])
+        taken[order] = clip_by_class(room[order], market.outcomes.month[order], capital)
         for period in found:
             mine = market.within(period)
             rate, whole = taken[mine] @ lost[mine] / taken[mine].sum(), room[mine] @ lost[mine] / room[mine].sum()

@@ -96,17 +96,14 @@ def build_outcomes(loan: DataFrame, repayment: DataFrame, as_of_date: date, defa
     )
 
 
-def build_exposure(
-    loan: DataFrame, repayment: DataFrame, as_of_date: date, default_days: int | None, grouped: DataFrame | None = None
-) -> DataFrame:
-    """Loans at risk, defaults and prepayments, as known by the as-of date.
+def build_exposure(outcomes: DataFrame, grouped: DataFrame | None = None) -> DataFrame:
+    """Loans at risk, defaults and prepayments, as known by the day that outcomes (as of build_outcomes) are told of.
 
     One row per term_months, risk_group (null: unknown), months_on_book and month (first day of the calendar month in which
-    that month on book ends). grouped: risk_group of loans by loan_id; without it all are unknown. A loan counts as at risk in each complete month on book from the first that the platform watched to the one
-    of its default or repayment; months not complete on the as-of date count for nobody, so that loans that end early
-    are not seen more than others.
+    that month on book ends). grouped: risk_group of loans by loan_id; without it all are unknown. A loan counts as at risk
+    in each complete month on book from the first that the platform watched to the one of its default or repayment; months
+    not complete on that day count for nobody, so that loans that end early are not seen more than others.
     """
-    outcomes = build_outcomes(loan, repayment, as_of_date, default_days)
     if grouped is None:
         outcomes = outcomes.withColumn("risk_group", F.lit(None).cast("int"))
     else:

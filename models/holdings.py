@@ -7,6 +7,8 @@ from datetime import date
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from models.as_known import newest_known
+
 # What a holding may be; only the first two are still at work.
 COMMITTED, PERFORMING, REPAID, DEFAULTED, RETURNED = "committed", "performing", "repaid", "defaulted", "returned"
 
@@ -63,21 +65,19 @@ def build_holding(
     charged off holds nothing, and what was not repaid of it (recoveries count as repaid) is lost. score and population hold
     the as-of date; party and risk group are tonight's where the borrower has one, else those of the purchase.
     """
-    known_loan, known_order = (
-        frame.where(F.col("known_from") <= F.lit(as_of_date)) for frame in (loan, investor_order)
-    )
     bought = allocation.groupBy("order_id", "loan_id").agg(
         F.sum("amount").alias("amount"),
         F.max_by(F.struct("borrower_id", "identity_group_id", "risk_group", "currency"), "as_of_date").alias("last"),
         (F.sum(F.col("amount").cast("double") * F.col("expected_net_return")) / F.sum("amount").cast("double")).alias("net"),
     )
     newest = (
-        known_loan.join(bought.select("loan_id").distinct(), on="loan_id", how="left_semi")
-        .groupBy("loan_id")
-        .agg(F.max_by(F.struct("status", "amount", "funded_amount", "interest_rate", "term_months"), "known_from").alias("newest"))
+        newest_known(
+            loan.join(bought.select("loan_id").distinct(), on="loan_id", how="left_semi"), as_of_date, ["loan_id"],
+            ["status", "amount", "funded_amount", "interest_rate", "term_months"],
+        )
         .select(
-            "loan_id", F.col("newest.status").alias("loan_status"), "newest.interest_rate", "newest.term_months",
-            F.when(F.col("newest.funded_amount") > 0, F.col("newest.funded_amount")).otherwise(F.col("newest.amount")).alias("lent"),
+            "loan_id", F.col("status").alias("loan_status"), "interest_rate", "term_months",
+            F.when(F.col("funded_amount") > 0, F.col("funded_amount")).otherwise(F.col("amount")).alias("lent"),
         )
     )
     repaid = build_repaid_shares(newest, repayment, as_of_date)
@@ -95,7 +95,7 @@ def build_holding(
         .cast("decimal(18,2)")
     )
     left, nothing = F.col("amount") - F.col("principal_back"), F.lit(0).cast("decimal(18,2)")
-    investors = known_order.groupBy("order_id").agg(F.max_by("investor_id", "known_from").alias("investor_id"))
+    investors = newest_known(investor_order, as_of_date, ["order_id"], ["investor_id"])
     party = population.select("borrower_id", F.col("identity_group_id").alias("party_tonight"))
     group = score.select("borrower_id", F.col("risk_group").alias("risk_group_tonight"))
     return (

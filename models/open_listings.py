@@ -11,6 +11,7 @@ import pandas as pd
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from models.as_known import newest_known
 from models.hazard import Hazard
 from models.recovery import lump
 from models.valuation import value_loans
@@ -45,10 +46,7 @@ def build_open_listings(loan: DataFrame, as_of_date: date, holding: DataFrame | 
     """
     columns = [column for column in loan.columns if column != "loan_id"]
     listed = (
-        loan.where(F.col("known_from") <= F.lit(as_of_date))
-        .groupBy("loan_id")
-        .agg(F.max_by(F.struct(*columns), "known_from").alias("newest"))
-        .select("loan_id", "newest.*")
+        newest_known(loan, as_of_date, ["loan_id"], columns)
         .where((F.col("status") == "listed") & (F.col("listed_on") <= F.lit(as_of_date)))
         .withColumn("remaining_amount", (F.col("amount") - F.col("funded_amount")).cast("decimal(18,2)"))
     )

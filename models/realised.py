@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.scenarios import tail_shares
+from models.scenarios import tail_means
 from models.valuation import internal_rate_of_return
 
 DRAWS, SEED = 1_000, 20261127
@@ -119,7 +119,7 @@ def reduction(portfolio: Cohorts, benchmark: Cohorts) -> dict[str, object]:
 
 def cvar95(losses: np.ndarray) -> float:
     """Mean of the worst 5% of these losses."""
-    return float(-np.sort(-losses) @ np.pad(shares := tail_shares(len(losses)), (0, len(losses) - len(shares))))
+    return float(tail_means(losses[None])[0])
 
 
 def bootstrapped_losses(

@@ -13,6 +13,7 @@ import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from models.as_known import newest_known
 from models.hazard import event_month
 
 MAX_MONTHS = 600
@@ -25,17 +26,9 @@ def build_received(loan: DataFrame, repayment: DataFrame, as_of_date: date) -> D
     One row per loan_id and month on book (as in models.hazard, from 1) in which anything was paid: paid, the sum of its
     instalments as told last, on the day of each one's last payment. Recoveries are payments like others.
     """
-    known = F.col("known_from") <= F.lit(as_of_date)
-    originated = (
-        loan.where(known & F.col("originated_on").isNotNull())
-        .groupBy("loan_id")
-        .agg(F.max_by("originated_on", "known_from").alias("originated_on"))
-    )
+    originated = newest_known(loan.where("originated_on IS NOT NULL"), as_of_date, ["loan_id"], ["originated_on"])
     return (
-        repayment.where(known)
-        .groupBy("loan_id", "installment_no")
-        .agg(F.max_by(F.struct("paid_on", "paid_amount"), "known_from").alias("newest"))
-        .select("loan_id", "newest.*")
+        newest_known(repayment, as_of_date, ["loan_id", "installment_no"], ["paid_on", "paid_amount"])
         .where((F.col("paid_amount") > 0) & F.col("paid_on").isNotNull())
         .join(originated, on="loan_id", how="inner")
         .groupBy("loan_id", event_month(F.col("paid_on"), F.lit(MAX_MONTHS)).alias("month"))

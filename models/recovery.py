@@ -9,7 +9,8 @@ import pandas as pd
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from models.hazard import DEFAULT_LAG_MONTHS, build_outcomes, months_since
+from models.as_known import newest_known
+from models.hazard import DEFAULT_LAG_MONTHS, months_since
 from models.realised_cash import build_received
 
 PRIOR_LOANS = 20.0
@@ -24,22 +25,17 @@ def scheduled_balance(amount: Column, interest_rate: Column, term_months: Column
     return amount.cast("double") * annuity(left) / annuity(term_months)
 
 
-def build_recoveries(loan: DataFrame, repayment: DataFrame, as_of_date: date, default_days: int | None) -> DataFrame:
+def build_recoveries(outcomes: DataFrame, loan: DataFrame, repayment: DataFrame, as_of_date: date) -> DataFrame:
     """Recoveries by months since default, as known by the as-of date.
 
     One row per months_since_default (0 is the month of the default) that some defaulted loan has completed: loans, owed (the
     scheduled balance before the first instalment missed, as the valuation has it, of those loans) and recovered (what they
-    paid in that month). A loan counts in each month that it has completed, and in no other.
+    paid in that month). A loan counts in each month that it has completed, and in no other. outcomes: as of build_outcomes.
     """
     day = F.lit(as_of_date)
-    terms = (
-        loan.where(F.col("known_from") <= day)
-        .groupBy("loan_id")
-        .agg(F.max_by(F.struct("funded_amount", "interest_rate"), "known_from").alias("newest"))
-        .select("loan_id", "newest.*")
-    )
+    terms = newest_known(loan, as_of_date, ["loan_id"], ["funded_amount", "interest_rate"])
     defaulted = (
-        build_outcomes(loan, repayment, as_of_date, default_days)
+        outcomes
         .where(F.col("event") == "default")
         .join(terms, on="loan_id", how="inner")
         .select(

@@ -112,6 +112,11 @@ class TierProblem:
     balance: np.ndarray | None = None
 
     @property
+    def conditions(self) -> np.ndarray:
+        """balance, of shape (0, listings) where there is no condition."""
+        return np.zeros((0, len(self.available))) if self.balance is None else self.balance
+
+    @property
     def slice_ends(self) -> np.ndarray:
         """Where the slices of what is held of one party end, in notes; the last is the cap."""
         first, last = max(float(self.orders), FIRST_SLICE * self.group_cap), self.group_cap
@@ -171,7 +176,7 @@ class _Program:
         self.members = np.split(whole[by_group], ends)
         self.columns_of_group = np.split(len(sliced) + by_group, ends)
 
-        balance = np.zeros((0, len(problem.available))) if problem.balance is None else problem.balance
+        balance = problem.conditions
         first_balance_row = 2 + len(problem.risk_caps)
         first_group_row = first_balance_row + len(balance)
         row_of_group = np.zeros(len(codes), dtype=int)
@@ -354,7 +359,7 @@ def most_volume(problem: TierProblem) -> float:
     if len(offered) == 0 or problem.notes <= 0:
         return 0.0
     risk_groups = len(problem.risk_caps)
-    balance = np.zeros((0, len(problem.available))) if problem.balance is None else problem.balance
+    balance = problem.conditions
     # Conditions of balance are of single listings, which then do not count together.
     key = offered if len(balance) else problem.group[offered] * risk_groups + problem.risk_group[offered] - 1
     _, first, which = np.unique(key, return_index=True, return_inverse=True)

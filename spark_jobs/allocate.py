@@ -34,8 +34,9 @@ from conf.tables import (
 )
 from expectations.measures import Bound
 from models.allocation import Listings, Orders, Rules, allocate
+from models.as_known import newest_known
 from models.frontier import frontier
-from models.hazard import Hazard, NoHistory, build_exposure
+from models.hazard import Hazard, NoHistory, build_exposure, build_outcomes
 from models.holdings import build_holding
 from models.open_listings import DECIMALS, Terms, build_open_listings, build_valuation, is_eligible, with_score
 from models.owned import Owned, OwnedParties
@@ -214,11 +215,11 @@ def caps_of(lake: Lake, night: Night, source: Source, hazard: Hazard) -> pd.Data
     stress = market_stress(history, as_of_date, source.currency)
     sensitivity = None
     if stress is not None:
-        exposure = build_exposure(
+        outcomes = build_outcomes(
             _silver(lake, night, LOAN), _silver(lake, night, REPAYMENT), as_of_date, source.default_days
         )
         sensitivity = fit_sensitivity(
-            exposure.toPandas(), hazard, history, source.currency, stated=rules.cap_sensitivity
+            build_exposure(outcomes).toPandas(), hazard, history, source.currency, stated=rules.cap_sensitivity
         )
     return risk_group_caps(
         rules.risk_group_caps, stress, sensitivity, min_factor=rules.min_cap_factor, max_factor=rules.max_cap_factor
@@ -231,10 +232,7 @@ def build_open_orders(investor_order: DataFrame, as_of_date: date, decimals: int
     One row per order_id: investor_id, amount (minor units), currency, target_return.
     """
     newest = (
-        investor_order.where(F.col("known_from") <= F.lit(as_of_date))
-        .groupBy("order_id")
-        .agg(F.max_by(F.struct("investor_id", "amount", "currency", "target_return", "status"), "known_from").alias("newest"))
-        .select("order_id", "newest.*")
+        newest_known(investor_order, as_of_date, ["order_id"], ["investor_id", "amount", "currency", "target_return", "status"])
         .where(F.col("status") == "open")
     )
     return with_minor_units(newest, decimals, "amount").drop("status")

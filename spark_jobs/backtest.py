@@ -25,6 +25,7 @@ from conf.settings import Settings
 from conf.source import OutOfTime, load_source
 from conf.tables import LOAN, REPAYMENT
 from features.training_set import month_end
+from models.as_known import newest_known
 from models.credit_model import CreditModel
 from models.hazard import NoHistory, event_month
 from models.open_listings import Terms, build_open_listings, build_valuation, with_score
@@ -112,10 +113,8 @@ def value_listings(
     scored = model.score(step.split.test, settings.scores).where("standing = 'applicant'").persist()
     loan = silver[LOAN.name]
     lent = (
-        loan.where((F.col("known_from") <= F.lit(known_on)) & F.col("originated_on").isNotNull())
-        .groupBy("loan_id")
-        .agg(F.max_by(F.struct("originated_on", F.col("funded_amount").alias("amount")), "known_from").alias("lent"))
-        .select("loan_id", "lent.*")
+        newest_known(loan.where("originated_on IS NOT NULL"), known_on, ["loan_id"], ["originated_on", "funded_amount"])
+        .withColumnRenamed("funded_amount", "amount")
     )
     of_days = []
     for day in sorted(row["as_of_date"] for row in scored.select("as_of_date").distinct().collect()):

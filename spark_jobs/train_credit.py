@@ -170,20 +170,19 @@ def fit_lifetime(
     ddl = ", ".join(f"{name} {kind}" for name, kind in columns.items())
     scored = F.broadcast(loan.sparkSession.createDataFrame(first[list(columns)], ddl))
     # A few thousand counts, whatever the number of loans.
-    exposure = build_exposure(loan, repayment, as_of_date, source.default_days, scored)
-    hazard = fit_hazard(exposure.toPandas())
+    outcomes = build_outcomes(loan, repayment, as_of_date, source.default_days).persist()
+    hazard = fit_hazard(build_exposure(outcomes, scored).toPandas())
     # At most models.ensemble.MAX_ROWS, as many as are placed.
-    histories = build_outcomes(loan, repayment, as_of_date, source.default_days).join(
-        scored.where("months_on_book = 0"), on="loan_id", how="inner"
-    )
+    histories = outcomes.join(scored.where("months_on_book = 0"), on="loan_id", how="inner")
     age = F.floor(months_since(F.col("originated_on"), F.lit(as_of_date))).cast("int")
     histories = histories.withColumn("age_months", age).toPandas().sort_values("loan_id")
     hazard = replace(hazard, level=fit_level(histories, hazard, label_horizon(source)))
     rules = settings.allocation
     recoveries = fit_recoveries(
-        build_recoveries(loan, repayment, as_of_date, source.default_days).toPandas(),
+        build_recoveries(outcomes, loan, repayment, as_of_date).toPandas(),
         recovery_rate=rules.recovery_rate, recovery_lag_months=rules.recovery_lag_months,
     )
+    outcomes.unpersist()
     if recoveries is None:
         print(
             f"{source.name} tells of no recovery after a default by {as_of_date}: loans are valued with allocation.recovery_rate "

@@ -89,7 +89,7 @@ def test_where_lateness_is_no_default_only_a_charge_off_is(silver):
 
 
 def test_exposure_counts_each_loan_in_its_complete_months(silver):
-    exposure = build_exposure(*silver, AS_OF, 90)
+    exposure = build_exposure(build_outcomes(*silver, AS_OF, 90))
     assert tuple(exposure.columns) == EXPOSURE_COLUMNS
     counts = exposure.toPandas()
     of_36 = counts[counts.term_months == 36].set_index("months_on_book")
@@ -106,8 +106,8 @@ def test_rows_known_later_change_nothing(silver):
     day = pd.Timestamp(AS_OF).date()
     early = lambda frame: frame.where(frame.known_from <= day)  # noqa: E731
     key = ["term_months", "months_on_book"]
-    all_rows = build_exposure(loan, repayment, AS_OF, 90).toPandas().sort_values(key, ignore_index=True)
-    known = build_exposure(early(loan), early(repayment), AS_OF, 90).toPandas().sort_values(key, ignore_index=True)
+    all_rows = build_exposure(build_outcomes(loan, repayment, AS_OF, 90)).toPandas().sort_values(key, ignore_index=True)
+    known = build_exposure(build_outcomes(early(loan), early(repayment), AS_OF, 90)).toPandas().sort_values(key, ignore_index=True)
     pd.testing.assert_frame_equal(all_rows, known)
 
 
@@ -184,10 +184,10 @@ def test_level_multiplies_the_hazard_of_a_score():
 
 def test_exposure_by_risk_group_of_the_loans_whose_group_is_known(spark, silver):
     grouped = spark.createDataFrame([("current", 2), ("default", 5)], "loan_id string, risk_group int")
-    counts = build_exposure(*silver, AS_OF, 90, grouped).toPandas()
+    counts = build_exposure(build_outcomes(*silver, AS_OF, 90), grouped).toPandas()
     of_group = counts.groupby("risk_group", dropna=False)[["at_risk", "defaults"]].sum()
     assert of_group.loc[2].tolist() == [6, 0] and of_group.loc[5].tolist() == [4, 1]
-    assert of_group["at_risk"].sum() == build_exposure(*silver, AS_OF, 90).toPandas()["at_risk"].sum()
+    assert of_group["at_risk"].sum() == build_exposure(build_outcomes(*silver, AS_OF, 90)).toPandas()["at_risk"].sum()
 
 
 def test_fit_refuses_what_it_cannot_learn_from():

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from models.hazard import build_outcomes
 from models.recovery import build_recoveries, fit_recoveries, lump
 from models.valuation import outstanding_balance
 
@@ -43,9 +44,8 @@ def test_recoveries_count_by_complete_months_since_default(spark):
         paid("gone", 1, date(2020, 2, 29), None, 0, 90, date(2020, 5, 29)),
         paid("good", 1, date(2020, 2, 29), date(2020, 2, 29), 105, 0, date(2020, 2, 29)),
     ]
-    counts = build_recoveries(
-        spark.createDataFrame(loans, LOAN), spark.createDataFrame(repayments, REPAYMENT), AS_OF, 90
-    ).toPandas().sort_values("months_since_default", ignore_index=True)
+    silver = spark.createDataFrame(loans, LOAN), spark.createDataFrame(repayments, REPAYMENT)
+    counts = build_recoveries(build_outcomes(*silver, AS_OF, 90), *silver, AS_OF).toPandas().sort_values("months_since_default", ignore_index=True)
     assert counts["loans"].tolist() == [2, 2, 2, 2, 2, 2, 1, 1]  # months 6 and 4 of 11
     owed = 1200 * outstanding_balance([0.12], [12], 2)[0, 2]
     assert counts["owed"].tolist() == pytest.approx([1200 + owed] * 6 + [1200] * 2)
