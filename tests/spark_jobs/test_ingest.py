@@ -11,7 +11,7 @@ from psycopg2.errors import CheckViolation, InsufficientPrivilege, RaiseExceptio
 
 from conf.source import load_source
 from conf.tables import BORROWER, GATE_RESULT, INVESTOR_ORDER, LOAN, QUARANTINE, REPAYMENT
-from spark_jobs import database, ingest, landing, publish
+from spark_jobs import database, ingest, landing, orders, publish
 from spark_jobs.database import connect
 from spark_jobs.gates import GateFailed
 from spark_jobs.lake import Lake
@@ -209,6 +209,15 @@ def test_the_nights_of_a_shop(spark, shop):
     assert current_night(settings, THIRD).silver_versions
 
 
+def take_orders(lake, as_of_date):
+    """Of an ingest of the night, what concerns orders."""
+    source, night = ingest.load_source("shop"), current_night(lake.settings, as_of_date)
+    files = landing.order_files(lake, source, night)
+    orders.load_order_files(lake.settings, source, files, as_of_date)
+    orders.ingest_orders(lake, source, as_of_date)
+    landing.mark_mapped(lake, [landed for landed, _ in files], night)
+
+
 def test_orders_over_time(spark, shop):
     settings, data = shop
     lake = Lake(spark, settings)
@@ -219,7 +228,7 @@ def test_orders_over_time(spark, shop):
     header = "id,investor,amount,currency,target,at\n"
     (data / "orders" / "2024-03-01.csv").write_text(f"{header}o1,i1,1000,EUR,0.05,\no2,i1,2000,EUR,0.05,\n")
     open_night(settings, FIRST)
-    ingest.run(spark, settings, FIRST)
+    take_orders(lake, FIRST)
 
     # A front end cancels one, tries a status that there is not, and places one before all time. A second file was cut
     # off in its last line, and says something unreadable about an order that is there.
@@ -241,7 +250,7 @@ def test_orders_over_time(spark, shop):
             cursor.execute("UPDATE intake.order_status_change SET changed_at = %s WHERE order_id = %s", (moment, order))
     (data / "orders" / "2024-03-02.csv").write_text(f"{header}o2,i1,2000,EUR,0.05,yesterday\no4,i2,10\n,i2,10,EUR,0.05,\n")
     open_night(settings, SECOND)
-    ingest.run(spark, settings, SECOND)
+    take_orders(lake, SECOND)
 
     def told():
         silver = lake.read(INVESTOR_ORDER).orderBy("order_id", "known_from").collect()
@@ -250,13 +259,13 @@ def test_orders_over_time(spark, shop):
     expected = [("o1", FIRST, "open"), ("o1", SECOND, "cancelled"), ("o2", FIRST, "open")]
     assert told() == expected
     # Whenever the first night is run again, nothing of what came later is known of it.
-    ingest.run(spark, settings, FIRST)
+    take_orders(lake, FIRST)
     assert told() == expected
     assert open_night(settings, FIRST).batch_id == current_night(settings, FIRST).batch_id
     # A quote that nobody closes swallows no order after it.
     (data / "orders" / "2024-03-03.csv").write_text(f'{header}o5,"i2,10,EUR,0.05,\no6,i2,10,EUR,0.05,\n')
     open_night(settings, THIRD)
-    ingest.run(spark, settings, THIRD)
+    take_orders(lake, THIRD)
     expected += [("o2", THIRD, "cancelled"), ("o6", THIRD, "open")]
     assert told() == expected
     # Cancelled before the day was over, an order that the night has told as open is cancelled from the next day; once.
@@ -265,7 +274,7 @@ def test_orders_over_time(spark, shop):
     with closing(connect(settings, "owner")) as session, session, session.cursor() as cursor:
         cursor.execute("UPDATE intake.order_status_change SET changed_at = '2024-03-03T12:00+01' WHERE order_id = 'o6'")
     for _ in range(2):
-        ingest.run(spark, settings, THIRD)
+        take_orders(lake, THIRD)
     assert told() == [*expected, ("o6", FOURTH, "cancelled")]
     assert sorted(answers(settings, "intake", "SELECT order_id, reasons FROM intake.order_refusal")) == [
         ("o3", ["time of placing is no time: -infinity"]),
