@@ -204,7 +204,7 @@ class Allocation(_Section):
     recoveries, and all there is for a source that tells none. asset_correlations: of two borrowers of risk group 1, 2, …; factor_correlation: of two groups' factors. scenarios:
     that the programs minimise over; evaluation_scenarios: fresh ones with drawn defaults that the published CVaR is told
     from. frontier_amounts and frontier_targets: at most so many standard orders, by size and by target, are tried each night
-    on what is left. solver_seconds: the limit of one solve; max_listings and max_orders bound what one night hands to the solver.
+    on what is left; frontier_most_notes: of the largest. solver_seconds: the limit of one solve; max_listings and max_orders bound what one night hands to the solver.
     """
 
     note_amount: dict[str, int]
@@ -223,6 +223,7 @@ class Allocation(_Section):
     target_step: float
     frontier_amounts: Annotated[int, Field(ge=2)]
     frontier_targets: Annotated[int, Field(ge=2)]
+    frontier_most_notes: Annotated[int, Field(ge=1)]
     max_listings: int
     max_orders: int
     solver_seconds: float

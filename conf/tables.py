@@ -391,7 +391,7 @@ FRONTIER = _gold(
     """What return can be had at what tail loss: standard orders over what that night's orders leave, each as if it came
     alone. point: 1, 2, … by amount and target_return; the last of an amount is the most that it can return, and its
     binding_constraint and message say what stands in the way of more. At most allocation.frontier_amounts by
-    frontier_targets points a currency. identity_group_cap: share of an order.""",
+    frontier_targets points a currency, of at most frontier_most_notes. identity_group_cap: share of an order.""",
 )
 FRONTIER_HOLDING = _gold(
     "frontier_holding",

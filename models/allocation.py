@@ -22,7 +22,7 @@ id first, and ties go to the smaller id.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -31,6 +31,7 @@ from scipy.sparse import csr_matrix
 from models.owned import Owned, party_rooms, target_of_new_money, whole_notes_of
 from models.scenarios import DefaultCorrelation, Exposures, conditional_losses, cvar_of_holdings
 from models.tier_program import (
+    SolverFailed,
     Tail,
     TierProblem,
     TierSolution,
@@ -54,6 +55,8 @@ from models.whole_notes import (
 )
 
 ON_TARGET, BELOW_TARGET, UNFILLED = "on_target", "below_target", "unfilled"
+# The binding constraint of an order whose program found no optimum; only where each order is alone.
+SOLVER_FAILED = "solver_failed"
 # The binding constraint where no family of constraints, dropped alone, would make a difference.
 SEVERAL = "several_constraints"
 # A mean return within a hundred-millionth of the target has reached it: the target is typed with four decimals.
@@ -134,6 +137,15 @@ class Allocation:
     owned_net_return: np.ndarray
     largest_gap: float
 
+    def of(self, orders: np.ndarray) -> Allocation:
+        """These orders (rising positions) alone."""
+        place = np.full(len(self.allocated), -1)
+        place[orders] = np.arange(len(orders))
+        kept = place[self.order] >= 0
+        holdings = {"order": place[self.order[kept]], "listing": self.listing[kept], "amount": self.amount[kept]}
+        per_order = {one.name for one in fields(self)} - {*holdings, "largest_gap"}
+        return replace(self, **holdings, **{name: getattr(self, name)[orders] for name in per_order})
+
 
 @dataclass
 class _Tier:
@@ -163,7 +175,9 @@ def allocate(
 
 
 def allocate_alone(orders: Orders, listings: Listings, rules: Rules, seed: int) -> Allocation:
-    """What each order would get if it were tonight's only one; a target may be MOST_RETURN. Else as ``allocate``."""
+    """What each order would get if it were tonight's only one; a target may be MOST_RETURN. Else as ``allocate``, but an
+    order of which HiGHS finds no optimum in time is unfilled: its binding constraint is SOLVER_FAILED, its message says why.
+    """
     finite = np.where(orders.target_return == MOST_RETURN, 0.0, orders.target_return)
     _refuse_bad_input(replace(orders, target_return=finite), listings, rules)
     nothing = Owned.nothing(orders.order_id, len(rules.risk_group_caps))
@@ -258,6 +272,13 @@ class _Results:
         self.net_return[order] = float(amount @ self.listings.expected_net_return[listing] / total)
         self.loss[order] = float(amount @ self.listings.expected_loss[listing] / total)
 
+    def fail(self, order: int, why: str) -> None:
+        """Leave an order unfilled, whatever had been bought for it."""
+        self.holdings = [holding for holding in self.holdings if holding[0][0] != order]
+        self.allocated[order] = self.loans[order] = 0
+        self.net_return[order] = self.loss[order] = self.rounding_gap[order] = np.nan
+        self.status[order], self.binding[order], self.message[order] = UNFILLED, SOLVER_FAILED, why
+
     def finished(self) -> Allocation:
         parts = list(zip(*self.holdings, strict=True)) or [[np.zeros(0, dtype=np.int64)]] * 3
         order, listing, amount = (np.concatenate(part) for part in parts)
@@ -328,28 +349,41 @@ def _allocate_currency(currency: str, orders: np.ndarray, offered: np.ndarray, r
         else:
             results.buy_nothing(order, "note_amount", words.too_small(int(amount[position])), words)
     tail = tail_of(exposures, rules, results.seed)
-    highest_return = float(stock.expected_net_return.max())
     together = np.flatnonzero(large_enough)
     for book in together[:, None] if alone else [together]:
-        own_stock = replace(stock, notes=stock.notes.copy())
-        tail.forget_old_cuts()
-        tiers = _solve_tiers(own_stock, limits, tail, book, rules)
-        results.largest_gap = max([results.largest_gap, *(tier.solution.gap for tier in tiers)])
-        holdings = _whole_notes(tiers, own_stock, limits)
-        for tier in tiers:
-            explanation = _Explanation(tier, highest_return, words)
-            results.rounding_gap[orders[tier.orders]] = _rounding_gaps(tier, holdings, tail)
-            for position in tier.orders:
-                order, (listing, held) = orders[position], holdings[position]
-                if len(listing) == 0:
-                    binding = explanation.volume_binds
-                    results.buy_nothing(order, binding, f"No note could be placed: {words.room(binding)}.", words)
-                    continue
-                results.hold(order, offered[listing], held * note)
-                status, binding, message = explanation.of(
-                    _Outcome.of(results, order, int(to_invest[position]), float(limits.target_return[position]))
-                )
-                results.status[order], results.binding[order], results.message[order] = status, binding, message
+        try:
+            _allocate_book(book, orders, offered, replace(stock, notes=stock.notes.copy()), limits, to_invest, tail, results, words)
+        except SolverFailed as problem:
+            if not alone:
+                raise
+            results.fail(orders[book[0]], str(problem))
+
+
+def _allocate_book(
+    book: np.ndarray, orders: np.ndarray, offered: np.ndarray, stock: Stock, limits: OrderLimits, to_invest: np.ndarray,
+    tail: Tail, results: _Results, words: _Words,
+) -> None:
+    """Allocate a book together: positions in orders, which like offered are positions in the input. Uses up the stock."""
+    note, rules = words.note, results.rules
+    highest_return = float(stock.expected_net_return.max())
+    tail.forget_old_cuts()
+    tiers = _solve_tiers(stock, limits, tail, book, rules)
+    results.largest_gap = max([results.largest_gap, *(tier.solution.gap for tier in tiers)])
+    holdings = _whole_notes(tiers, stock, limits)
+    for tier in tiers:
+        explanation = _Explanation(tier, highest_return, words)
+        results.rounding_gap[orders[tier.orders]] = _rounding_gaps(tier, holdings, tail)
+        for position in tier.orders:
+            order, (listing, held) = orders[position], holdings[position]
+            if len(listing) == 0:
+                binding = explanation.volume_binds
+                results.buy_nothing(order, binding, f"No note could be placed: {words.room(binding)}.", words)
+                continue
+            results.hold(order, offered[listing], held * note)
+            status, binding, message = explanation.of(
+                _Outcome.of(results, order, int(to_invest[position]), float(limits.target_return[position]))
+            )
+            results.status[order], results.binding[order], results.message[order] = status, binding, message
 
 
 def _order_limits(

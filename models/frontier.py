@@ -5,8 +5,8 @@ given, so the listings handed in here have what those orders leave of them. Each
 alone, by the same programs and the same rounding as tonight's orders (``allocate_alone``). So two quotes of one night do
 not add up, and none promises the next night, whose listings and orders nobody knows.
 
-A grid per currency: sizes from the smallest order that may hold a note of one party to the largest that can be placed,
-evenly spaced in their logarithm; per size, targets by multiples of target_step, from what the portfolio of least tail loss
+A grid per currency: sizes from the smallest order that may hold a note of one party to the largest that can be placed, or
+that is tried, evenly spaced in their logarithm; per size, targets by multiples of target_step, from what the portfolio of least tail loss
 returns to the most that can be had. Whatever the market, there are no more than so many sizes by so many targets.
 """
 
@@ -18,7 +18,16 @@ import numpy as np
 from scipy.optimize import linprog
 from scipy.sparse import csr_matrix, hstack, vstack
 
-from models.allocation import MOST_RETURN, RETURN_TOLERANCE, Allocation, Listings, Orders, Rules, allocate_alone
+from models.allocation import (
+    MOST_RETURN,
+    RETURN_TOLERANCE,
+    SOLVER_FAILED,
+    Allocation,
+    Listings,
+    Orders,
+    Rules,
+    allocate_alone,
+)
 from models.tier_program import SolverFailed
 
 # Of the published targets: a return is rounded down to as many decimals.
@@ -30,41 +39,59 @@ class Frontier:
     """Points, one element each, by currency, amount and target. amount: of the standard order, in minor units;
     target_return: fraction a year, of the last point of an amount the most that it can return.
 
-    allocation: what the points' orders get, in the points' order.
+    allocation: what the points' orders get, in the points' order. left_out: standard orders that have no point as HiGHS found no
+    optimum in time, each with why.
     """
 
     currency: np.ndarray
     amount: np.ndarray
     target_return: np.ndarray
     allocation: Allocation
+    left_out: tuple[str, ...]
 
 
-def frontier(left: Listings, rules: Rules, seed: int, *, amounts: int, targets: int) -> Frontier:
+def frontier(left: Listings, rules: Rules, seed: int, *, amounts: int, targets: int, most_notes: int) -> Frontier:
     """Portfolios of standard orders in each currency: at most so many amounts, at most so many targets of each.
 
-    left: listings with what tonight's orders leave of them. seed: of the scenarios. Amounts of which nothing can be placed
-    have no points. Raises what ``allocate`` raises.
+    left: listings with what tonight's orders leave of them. seed: of the scenarios. most_notes: of the largest order that is
+    tried, but the smallest always is. Amounts of which nothing can be placed have no points, nor have those of which HiGHS does
+    not find the least or the most return; a target alone that it fails at leaves the others. Raises ValueError as ``allocate``
+    does.
     """
-    standard = [
-        (str(currency), int(amount))
-        for currency in np.unique(left.currency) if str(currency) in rules.note
-        for amount in _standard_amounts(str(currency), left, rules, amounts)
-    ]
+    standard: list[tuple[str, int]] = []
+    left_out: list[str] = []
+    for currency in map(str, np.unique(left.currency)):
+        try:
+            sizes = _standard_amounts(currency, left, rules, amounts, most_notes) if currency in rules.note else ()
+            standard += [(currency, int(amount)) for amount in sizes]
+        except SolverFailed as problem:
+            left_out.append(f"all in {currency}: {problem}")
     # The ends of each amount's range: the least tail loss whatever it returns, and the most return whatever it risks.
-    ends = allocate_alone(
-        _orders([(*one, target) for one in standard for target in (0.0, MOST_RETURN)]), left, rules, seed
-    )
+    ends_of = _orders([(*one, target) for one in standard for target in (0.0, MOST_RETURN)])
+    ends = allocate_alone(ends_of, left, rules, seed)
     lowest, highest = ends.expected_net_return.reshape(-1, 2).T
-    points = [
+    orders = _orders([
         (*one, target)
-        for one, low, high in zip(standard, lowest, highest, strict=True) if high > 0
+        for one, low, high in zip(standard, lowest, highest, strict=True) if np.isfinite(low) and high > 0
         for target in (*_targets(low, high, rules.target_step, targets - 1), MOST_RETURN)
-    ]
-    orders = _orders(points)
+    ])
     found = allocate_alone(orders, left, rules, seed)
-    scale = 10**TARGET_DECIMALS
-    told = np.where(orders.target_return < MOST_RETURN, orders.target_return, np.floor(found.expected_net_return * scale) / scale)
-    return Frontier(orders.currency, orders.amount, told, found)
+    failed, is_most = found.binding_constraint == SOLVER_FAILED, orders.target_return == MOST_RETURN
+    sizes = [*zip(orders.currency, orders.amount, strict=True)]
+    lost = {sizes[point] for point in np.flatnonzero(failed & is_most)}
+    kept = np.array([point for point, size in enumerate(sizes) if not failed[point] and size not in lost], dtype=np.int64)
+    left_out += [*_failures(ends_of, ends), *_failures(orders, found)]
+    found, is_most, scale = found.of(kept), is_most[kept], 10**TARGET_DECIMALS
+    told = np.where(is_most, np.floor(found.expected_net_return * scale) / scale, orders.target_return[kept])
+    return Frontier(orders.currency[kept], orders.amount[kept], told, found, tuple(left_out))
+
+
+def _failures(orders: Orders, found: Allocation) -> list[str]:
+    """The orders that HiGHS failed at, each with why."""
+    return [
+        f"{orders.amount[one]} {orders.currency[one]} (minor units) at {orders.target_return[one]:.2%}: {found.message[one]}"
+        for one in np.flatnonzero(found.binding_constraint == SOLVER_FAILED)
+    ]
 
 
 def _orders(points: list[tuple[str, int, float]]) -> Orders:
@@ -86,7 +113,7 @@ def _targets(low: float, high: float, step: float, most: int) -> np.ndarray:
     return np.round(np.arange(first, last + 1, stride) * step, TARGET_DECIMALS)
 
 
-def _standard_amounts(currency: str, left: Listings, rules: Rules, amounts: int) -> np.ndarray:
+def _standard_amounts(currency: str, left: Listings, rules: Rules, amounts: int, most_notes: int) -> np.ndarray:
     """Amounts in minor units, whole notes each; none where nothing may or can be bought."""
     note = rules.note[currency]
     notes = left.remaining // note
@@ -95,8 +122,8 @@ def _standard_amounts(currency: str, left: Listings, rules: Rules, amounts: int)
         return np.zeros(0, dtype=np.int64)
     least = int(np.ceil(1 / rules.identity_group_cap - 1e-9))
     party = np.unique(left.identity_group_id[bought].astype(str), return_inverse=True)[1]
-    largest = _largest_order(notes[bought], party, left.risk_group[bought], rules)
-    spaced = np.geomspace(least, max(least, int(largest + 1e-6)), amounts)
+    largest = min(_largest_order(notes[bought], party, left.risk_group[bought], rules) + 1e-6, most_notes)
+    spaced = np.geomspace(least, max(least, int(largest)), amounts)
     return np.unique(np.round(spaced).astype(np.int64)) * note
 
 

@@ -43,7 +43,7 @@ def standard_order(points: Sequence[Row], amount: Decimal, target_return: float)
         )
     if amount > largest["amount"]:
         raise NoQuote(
-            f"what is left after that night's orders is enough for an order of {money(largest['amount'], largest)}: "
+            f"the largest order that was tried on what that night's orders left is one of {money(largest['amount'], largest)}: "
             f"this one has {money(amount, largest)}"
         )
     size = min(point["amount"] for point in points if point["amount"] >= amount)

@@ -98,7 +98,10 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     rules = rules_of(settings, caps["cap"])
     allocation, summary, largest_gap = allocated(orders, listings, parties, rules, seed_of(night.batch_id))
     results = {ALLOCATION: allocation, ALLOCATION_SUMMARY: summary}
-    results |= frontier_tables(listings, allocation, rules, limits, seed_of(night.batch_id))
+    tables, left_out = frontier_tables(listings, allocation, rules, limits, seed_of(night.batch_id))
+    results |= tables
+    for one in left_out:
+        print(f"frontier: no optimum was found in time, left out: {one}")
     lake.drop_changed_checks(ALLOCATION_SUMMARY)
     with ThreadPoolExecutor(len(results)) as pool:
         list(pool.map(lambda table: _replace(lake, night, table, _decimal(spark, table, results[table], decimals)), results))
@@ -388,8 +391,9 @@ def allocated(
 
 def frontier_tables(
     listings: pa.Table, allocation: pa.Table, rules: Rules, limits: AllocationSettings, seed: int
-) -> dict[Table, pa.Table]:
-    """frontier and frontier_holding of the night, but for as_of_date and batch_id; amounts in minor units.
+) -> tuple[dict[Table, pa.Table], tuple[str, ...]]:
+    """frontier and frontier_holding of the night, but for as_of_date and batch_id; amounts in minor units. And the standard
+    orders that HiGHS failed at, each with why.
 
     listings: loan_valuation with remaining_amount in minor units, of which allocation, tonight's orders, has its part.
     """
@@ -398,7 +402,7 @@ def frontier_tables(
     left = pc.subtract(listings["remaining_amount"], pc.fill_null(given["amount_sum"].take(of_listing), 0))
     found = frontier(
         market_of(listings.set_column(listings.column_names.index("remaining_amount"), "remaining_amount", left)), rules, seed,
-        amounts=limits.frontier_amounts, targets=limits.frontier_targets,
+        amounts=limits.frontier_amounts, targets=limits.frontier_targets, most_notes=limits.frontier_most_notes,
     )
     got = found.allocation
     first_of_currency = np.searchsorted(found.currency.astype(str), found.currency.astype(str))
@@ -428,7 +432,7 @@ def frontier_tables(
         "amount": pa.array(got.amount, pa.int64()),
         **{name: of_listing[name] for name in ("expected_net_return", "expected_loss")},
     })
-    return {FRONTIER: points, FRONTIER_HOLDING: holdings}
+    return {FRONTIER: points, FRONTIER_HOLDING: holdings}, found.left_out
 
 
 _OWNED = ("order_id", "investor_id", "identity_group_id", "risk_group")

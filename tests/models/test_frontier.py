@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 
+from models import allocation
 from models.allocation import allocate
 from models.frontier import frontier
+from models.tier_program import SolverFailed
 from tests.models.test_allocation import PLAIN, held, listings, markets, orders
 
 ROOMY = replace(PLAIN, identity_group_cap=1.0)
@@ -19,7 +21,7 @@ TWO = listings(("risky", "a", 3, 100, 0.10, 0.05), ("safe", "b", 1, 100, 0.06, 0
 
 def test_from_the_least_loss_to_the_most_return():
     # One note: all of one loan. 200: everything there is.
-    found = frontier(TWO, ROOMY, 1, amounts=2, targets=5)
+    found = frontier(TWO, ROOMY, 1, amounts=2, targets=5, most_notes=1000)
     # 6% and then every fourth multiple of .25%, so that they are no more than four, and the most.
     assert found.amount.tolist() == [100] * 5 + [200_00]
     assert found.target_return.tolist() == pytest.approx([0.06, 0.07, 0.08, 0.09, 0.10, 0.08])
@@ -31,7 +33,7 @@ def test_from_the_least_loss_to_the_most_return():
 
 def test_the_most_is_said_with_what_stands_in_its_way():
     market = listings(("risky", "a", 3, 1000, 0.10, 0.05), ("safe", "b", 1, 100, 0.06, 0.01))
-    found = frontier(market, PLAIN, 1, amounts=2, targets=5)
+    found = frontier(market, PLAIN, 1, amounts=2, targets=5, most_notes=1000)
     # Half of each is all that the cap leaves: from two notes to all that is open, one portfolio.
     assert found.amount.tolist() == [200, 200_00] and found.target_return.tolist() == pytest.approx([0.08, 0.08])
     assert found.allocation.binding_constraint.tolist() == ["identity_group_cap"] * 2
@@ -42,7 +44,7 @@ def test_the_most_is_said_with_what_stands_in_its_way():
 
 def test_orders_that_no_market_could_fill_are_tried_up_to_where_less_of_them_is_placed():
     # One borrower may take half of an order, whatever its size, as long as 60 suffices for the half.
-    found = frontier(listings(("only", "a", 1, 60, 0.08, 0.01)), PLAIN, 1, amounts=3, targets=2)
+    found = frontier(listings(("only", "a", 1, 60, 0.08, 0.01)), PLAIN, 1, amounts=3, targets=2, most_notes=1000)
     assert found.amount.tolist() == [200, 15_00, 120_00]
     assert found.allocation.allocated.tolist() == [100, 7_00, 60_00]
     assert "is left: too few borrowers for at most 50% each." in found.allocation.message[0]
@@ -60,15 +62,49 @@ def test_orders_that_no_market_could_fill_are_tried_up_to_where_less_of_them_is_
     ],
 )
 def test_nothing_to_be_had_has_no_points(left, rules):
-    found = frontier(left, rules, 1, amounts=3, targets=4)
+    found = frontier(left, rules, 1, amounts=3, targets=4, most_notes=1000)
     assert len(found.amount) == len(found.target_return) == len(found.allocation.order) == 0
+
+
+def test_no_larger_order_is_tried_than_the_most_notes():
+    found = frontier(TWO, ROOMY, 1, amounts=3, targets=2, most_notes=20)
+    assert np.unique(found.amount).tolist() == [100, 400, 20_00]
+    # The smallest is tried all the same: two notes, half of them of one party at most.
+    assert np.unique(frontier(TWO, PLAIN, 1, amounts=3, targets=2, most_notes=1).amount).tolist() == [200]
+
+
+def failing_at(monkeypatch, amount: int, target: float) -> None:
+    """HiGHS finds no optimum for orders of that many notes with a target, told by what the tier's program is asked for."""
+    solve = allocation.solve_tier
+
+    def solved(problem, tail):
+        if problem.notes == amount and problem.target_return == pytest.approx(target):
+            raise SolverFailed("too slow")
+        return solve(problem, tail)
+
+    monkeypatch.setattr(allocation, "solve_tier", solved)
+
+
+def test_a_point_whose_program_fails_is_left_out_and_said(monkeypatch):
+    failing_at(monkeypatch, 1, 0.08)
+    found = frontier(TWO, ROOMY, 1, amounts=2, targets=5, most_notes=1000)
+    assert found.amount.tolist() == [100] * 4 + [200_00] and found.target_return[:4].tolist() == pytest.approx([0.06, 0.07, 0.09, 0.10])
+    assert [held(found.allocation, TWO, point) for point in (0, 3, 4)] == [{"safe": 1}, {"risky": 1}, {"risky": 100, "safe": 100}]
+    assert found.left_out == ("100 USD (minor units) at 8.00%: too slow",)
+
+
+def test_an_amount_of_which_the_most_is_not_known_has_no_points(monkeypatch):
+    # The program that asks for more than any listing returns gives the most.
+    failing_at(monkeypatch, 1, 0.10 + PLAIN.target_step)
+    found = frontier(TWO, ROOMY, 1, amounts=2, targets=5, most_notes=1000)
+    assert found.amount.tolist() == [200_00] and found.left_out == ("100 USD (minor units) at inf%: too slow",)
 
 
 @hypothesis_settings(max_examples=25, deadline=None)
 @given(markets())
 def test_each_point_is_what_an_order_alone_gets(drawn):
     _, left, rules = drawn
-    found = frontier(left, rules, 1, amounts=3, targets=4)
+    found = frontier(left, rules, 1, amounts=3, targets=4, most_notes=1000)
     got, note = found.allocation, rules.note["USD"]
     assert len(found.amount) <= 3 * 4 and np.all(found.amount % note == 0) and np.all(got.allocated > 0)
     for amount in np.unique(found.amount):

@@ -174,7 +174,7 @@ def test_the_publication_is_told_with_its_origin(client):
         ("/v1/borrowers/2024%2F001/score", "borrower 2024/001 is not in the published batch"),
         ("/v1/loans/' OR '1'='1/valuation", "loan ' OR '1'='1 is not in the published batch"),
         ("/v1/quotes?amount=100&target_return=0.06", "(as of 2020-01-01): with notes of 25 USD and at most 10% per borrower an"),
-        ("/v1/quotes?amount=2000&target_return=0.06", "is enough for an order of 1000 USD: this one has 2000 USD"),
+        ("/v1/quotes?amount=2000&target_return=0.06", "left is one of 1000 USD: this one has 2000 USD"),
         ("/v1/quotes?amount=500&target_return=0.2", "20.00% a year is out of reach for an order of up to 1000 USD: With at most"),
         ("/v1/quotes?amount=500&target_return=0.06&currency=KRW", "no quote in KRW from the published batch 2020-01-01-"),
     ],

@@ -43,7 +43,7 @@ def test_the_next_larger_standard_order_answers(amount, target, point):
     [
         ([], "250", 0.06, "nothing that may be bought is left after that night's orders"),
         (POINTS, "100", 0.06, "with notes of 25 USD and at most 10% per borrower an order needs 250 USD: this one has 100 USD"),
-        (POINTS, "1000.50", 0.06, "is enough for an order of 1000 USD: this one has 1000.50 USD"),
+        (POINTS, "1000.50", 0.06, "left is one of 1000 USD: this one has 1000.50 USD"),
         (POINTS, "300", 0.0825, "8.25% a year is out of reach for an order of up to 1000 USD: With at most 10% per borrower, 7.00% is"),
     ],
 )
