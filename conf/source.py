@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -17,8 +17,8 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from conf.features import Block
-from conf.settings import ROOT, WrongSetting, load_settings
-from conf.tables import SILVER, TABLES
+from conf.settings import ROOT, Product, Settings, WrongSetting, load_settings
+from conf.tables import OF_COMPANIES, SILVER, TABLES
 
 SOURCES = ROOT / "conf" / "sources"
 
@@ -401,6 +401,21 @@ class Source(_Model):
                 raise ValueError(f"{here}.on: {', '.join(later)} is not joined yet; a join reads what stands above it")
             seen.append(join.file)
 
+    def of_product(self, product: Product) -> Source:
+        """What a product's night takes in: its tables, and of the files all but those that only the other product's tables read.
+
+        Raises SourceError where there is no such table.
+        """
+        tables = {name: mappings for name, mappings in self.tables.items() if _product_of(name) == product}
+        if not tables:
+            raise SourceError(f"{self.line('tables')}: no table of the product {product}; there are {list(self.tables)}")
+        orders = self.orders if product == "lending" else None
+        others = _files_of(mappings for name, mappings in self.tables.items() if name not in tables) - _files_of(tables.values())
+        if self.orders and orders is None:
+            others = others | {self.orders.from_file}
+        files = {name: file for name, file in self.files.items() if name not in others}
+        return self.model_copy(update={"tables": tables, "files": files, "orders": orders})
+
     def line(self, *place: str | int) -> str:
         """``file:line`` of a key, such as ``line("tables", "loan", 0, "columns", "amount")``, or of its nearest parent."""
         while place and place not in self._lines:
@@ -423,6 +438,22 @@ class Source(_Model):
     def parse_of(self, table: str, column: str, mapping: ColumnMapping) -> Parse:
         """How a column is parsed: as the mapping says, else by the silver table's type, else as text."""
         return mapping.parse or _PARSE_OF_TYPE[TABLES[table].types.get(column, "STRING")]
+
+
+def _product_of(table: str) -> Product:
+    return "company" if TABLES[table] in OF_COMPANIES else "lending"
+
+
+def _files_of(tables: Iterable[tuple[TableMapping, ...]]) -> set[str]:
+    """The kinds of file that some tables' mappings read."""
+    return {file for mappings in tables for mapping in mappings for file in (mapping.from_file, *(join.file for join in mapping.join))}
+
+
+def products_of(settings: Settings) -> tuple[Product, ...]:
+    """What a market publishes, its own product first: beside lending scores of companies too, where its source tells of any."""
+    tells = any(_product_of(name) == "company" for name in load_source(settings.source).tables)
+    is_drawn = settings.source != "simulated" or settings.simulation.companies > 0
+    return ("lending", "company") if settings.product == "lending" and tells and is_drawn else (settings.product,)
 
 
 def require_note(source: Source, note_amount: Mapping[str, int]) -> None:

@@ -1,15 +1,16 @@
 """# Company scoring
 
-The night of a market of companies: from the statements known on the as-of date to published probabilities of distress.
+The night of companies: from the statements known on the as-of date to published probabilities of distress.
 
 Check that a champion model exists → wait for files → open the night (run manifest) → ingest → ratios and scores → publication,
-with a gate behind each job that writes tables. Markets of borrowers have no such DAG, and this market has no nightly_scoring.
+with a gate behind each job that writes tables. It is a night of its own, beside nightly_scoring where a market has borrowers too.
+Markets whose source tells of no companies have no such DAG.
 """
 
 from airflow.sdk import DAG
 
 from conf.settings import load_settings
-from conf.source import load_source
+from conf.source import load_source, products_of
 from conf.tables import COMPANY_FEATURE, COMPANY_SCORE, FILING, INGEST_RECORDS, STATEMENT_ITEM, TABLES
 from dags.job_tasks import (
     asset,
@@ -25,8 +26,8 @@ from dags.job_tasks import (
 
 settings = load_settings()
 
-if settings.product == "company":
-    silver = tuple(TABLES[name] for name in load_source(settings.source).tables)
+if "company" in products_of(settings):
+    silver = tuple(TABLES[name] for name in load_source(settings.source).of_product("company").tables)
     with DAG(
         "company_scoring",
         schedule=by_clock(settings.night.schedule),
@@ -34,15 +35,20 @@ if settings.product == "company":
         tags=["night", settings.source],
         **dag_defaults("credit-platform"),
     ):
-        check_champion = run_job("check_champion", "Fails, naming the DAG to run, while no model is champion.", retries=0)
-        open_night = run_job("open_night", "Writes the run manifest: landed files, model, configuration, code version.")
-        ingest = submit_job("ingest", "Files → bronze → silver; broken rows → quarantine.", (asset(FILING), asset(STATEMENT_ITEM)))
-        score_company = submit_job(
-            "score_company", "Ratios, point in time, and calibrated probabilities of distress.", (asset(COMPANY_FEATURE), asset(COMPANY_SCORE))
+        check_champion = run_job("check_champion", "Fails, naming the DAG to run, while no model is champion.", product="company", retries=0)
+        open_night = run_job("open_night", "Writes the run manifest: landed files, model, configuration, code version.", product="company")
+        ingest = submit_job(
+            "ingest", "Files → bronze → silver; broken rows → quarantine.", (asset(FILING), asset(STATEMENT_ITEM)), product="company"
         )
-        publish = submit_job("publish", "COPY into PostgreSQL, verify, attach, wait, flip.", (publication(),))
+        score_company = submit_job(
+            "score_company", "Ratios, point in time, and calibrated probabilities of distress.",
+            (asset(COMPANY_FEATURE), asset(COMPANY_SCORE)), product="company",
+        )
+        publish = submit_job(
+            "publish", "COPY into PostgreSQL, verify, attach, wait, flip.", (publication("company"),), product="company"
+        )
 
-        gate_silver = gate("gate_silver", "ingest", (*silver, *INGEST_RECORDS))
-        gate_scores = gate("gate_scores", "score_company", (COMPANY_FEATURE, COMPANY_SCORE))
+        gate_silver = gate("gate_silver", "ingest", (*silver, *INGEST_RECORDS), product="company")
+        gate_scores = gate("gate_scores", "score_company", (COMPANY_FEATURE, COMPANY_SCORE), product="company")
 
-        chain_gated(check_champion, await_files(), open_night, (ingest, gate_silver), (score_company, gate_scores), publish)
+        chain_gated(check_champion, await_files("company"), open_night, (ingest, gate_silver), (score_company, gate_scores), publish)

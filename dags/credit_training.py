@@ -29,7 +29,7 @@ from dags.job_tasks import (
 )
 
 settings = load_settings()
-silver = tuple(TABLES[name] for name in load_source(settings.source).tables)
+silver = tuple(TABLES[name] for name in load_source(settings.source).of_product(settings.product).tables)
 
 with DAG(
     "credit_training",

@@ -18,6 +18,7 @@ select batch_id, asks_training, message, model_version, trained_on,
 from ops.drift_verdict where batch_id = (
   select batch_id from ops.run_manifest
   where as_of_date = %(as_of_date)s and manifest ->> 'model_version' <> %(no_model)s
+    and coalesce(manifest ->> 'product', 'lending') = 'lending'
   order by opened_at desc limit 1
 )
 """

@@ -11,7 +11,7 @@ import psycopg2
 from airflow.sdk.exceptions import AirflowFailException
 
 from conf.database import NO_MODEL, role_dsn
-from conf.settings import load_settings
+from conf.settings import Product, load_settings
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ where gate like %(job)s || '.%%' and as_of_date = %(as_of_date)s
   and (%(work)s = 'no night' or batch_id = (
     select batch_id from ops.run_manifest
     where as_of_date = %(as_of_date)s and (manifest ->> 'model_version' = %(no_model)s) = (%(work)s = 'training')
+      and coalesce(manifest ->> 'product', %(product)s) = %(product)s
     order by opened_at desc limit 1
   ))
 order by table_name, checked_at desc
@@ -57,21 +58,21 @@ def refusal(job: str, tables: Iterable[str], results: Iterable[GateResult]) -> s
     return "\n".join(reasons) or None
 
 
-def read_results(job: str, as_of_date: date, work: Work) -> list[GateResult]:
-    """The newest gate results of a job for the as-of date, one per table."""
+def read_results(job: str, as_of_date: date, work: Work, product: Product) -> list[GateResult]:
+    """The newest gate results of a job for the as-of date, one per table; product: whose night it is."""
     with psycopg2.connect(role_dsn(load_settings(), "publisher")) as connection, connection.cursor() as cursor:
-        cursor.execute(_RESULTS, {"job": job, "as_of_date": as_of_date, "work": work, "no_model": NO_MODEL})
+        cursor.execute(_RESULTS, {"job": job, "as_of_date": as_of_date, "work": work, "no_model": NO_MODEL, "product": product})
         rows = cursor.fetchall()
     connection.close()
     return [GateResult(table, success, count, tuple(failed), message, docs) for table, success, count, failed, message, docs in rows]
 
 
-def require_gates(job: str, tables: list[str], as_of_date: str, work: Work = "night") -> None:
+def require_gates(job: str, tables: list[str], as_of_date: str, work: Work, product: Product) -> None:
     """Let the run go on only when each table's gate has let it pass.
 
     Raises AirflowFailException, which is not retried.
     """
-    results = read_results(job, date.fromisoformat(as_of_date), work)
+    results = read_results(job, date.fromisoformat(as_of_date), work, product)
     reason = refusal(job, tables, results)
     if reason:
         raise AirflowFailException(f"gate of {job} closed for {as_of_date}\n{reason}")

@@ -24,7 +24,7 @@ from airflow.sdk import (
 )
 from airflow.sdk.exceptions import AirflowException, AirflowSensorTimeout, AirflowSkipException
 
-from conf.settings import ROOT, load_settings
+from conf.settings import ROOT, Product, load_settings
 from conf.source import load_source
 from conf.spark import JOBS_PYTHON, is_local, packages_zip, spark_conf, spark_environment
 from conf.tables import Table
@@ -122,19 +122,26 @@ def asset(table: Table) -> Asset:
     return Asset(f"{table.layer}.{table.name}", uri=f"{url}/{table.layer}/{table.name}", group=settings.source)
 
 
-def publication() -> Asset:
-    """The asset that stands for what readers see."""
-    settings = load_settings()
-    name = f"publication.{settings.product}"
-    return Asset(name, uri=f"mosaic://{settings.source}/publication/{settings.product}", group=settings.source)
+def publication(product: Product = "lending") -> Asset:
+    """The asset that stands for what readers see of a product."""
+    source = load_settings().source
+    return Asset(f"publication.{product}", uri=f"mosaic://{source}/publication/{product}", group=source)
 
 
-def credit_model() -> Asset:
-    """The asset that stands for the market's registered model."""
-    return Asset(f"model.{load_settings().model_name}", uri=f"mosaic://models/{load_settings().model_name}", group=load_settings().source)
+def registered_model(product: Product) -> Asset:
+    """The asset that stands for the market's registered model of a product."""
+    settings = load_settings(product=product)
+    return Asset(f"model.{settings.model_name}", uri=f"mosaic://models/{settings.model_name}", group=settings.source)
 
 
-def submit_job(job: str, doc_md: str, outlets: tuple[Asset, ...] = (), *options: str) -> SparkSubmitOperator:
+def _arguments(job: str, options: tuple[str, ...], product: Product) -> list[str]:
+    """A job's command line. Lending, where a market has it, is the market's own product and need not be said."""
+    return [job, "--as-of-date", AS_OF_DATE, *(("--product", product) if product != "lending" else ()), *options]
+
+
+def submit_job(
+    job: str, doc_md: str, outlets: tuple[Asset, ...] = (), *options: str, product: Product = "lending"
+) -> SparkSubmitOperator:
     """The task that submits one Spark job; where it runs is the connection, how is ``conf/``."""
     settings = load_settings()
     return SparkSubmitOperator(
@@ -142,7 +149,7 @@ def submit_job(job: str, doc_md: str, outlets: tuple[Asset, ...] = (), *options:
         doc_md=doc_md,
         name=f"{settings.source} {job}",
         application=str(ROOT / "dags" / "launch" / "job.py"),
-        application_args=[job, "--as-of-date", AS_OF_DATE, *options],
+        application_args=_arguments(job, options, product),
         conn_id=SPARK_CONNECTION,
         conf=spark_conf(settings),
         driver_memory=settings.spark.driver_memory,
@@ -172,32 +179,35 @@ class JobOperator(BashOperator):
         return result.output
 
 
-def run_job(job: str, doc_md: str, *options: str, outlets: tuple[Asset, ...] = (), **arguments: Any) -> JobOperator:
+def run_job(
+    job: str, doc_md: str, *options: str, outlets: tuple[Asset, ...] = (), product: Product = "lending", **arguments: Any
+) -> JobOperator:
     """The task that runs one job that needs no Spark session, without starting a JVM."""
     return JobOperator(
         task_id=job,
         doc_md=doc_md,
-        bash_command=" ".join([JOBS_PYTHON, "-m", "spark_jobs", job, "--as-of-date", AS_OF_DATE, *options]),
+        bash_command=" ".join([JOBS_PYTHON, "-m", "spark_jobs", *_arguments(job, options, product)]),
         cwd=str(ROOT),
         outlets=list(outlets),
         **arguments,
     )
 
 
-def approval_tasks() -> tuple[BaseOperator, ...]:
+def approval_tasks(product: Product = "lending") -> tuple[BaseOperator, ...]:
     """With the setting training.approval what tells of the challenger, and who is asked and sees it; none without."""
     if not load_settings().training.approval:
         return ()
-    return run_job("check_challenger", "Tells version and rules of the challenger to the person who is asked."), approve_credit()
+    told = "Tells version and rules of the challenger to the person who is asked."
+    return run_job("check_challenger", told, product=product), approve_credit(product)
 
 
-def approve_credit() -> ApprovalOperator:
+def approve_credit(product: Product) -> ApprovalOperator:
     """The task that asks a person about what ``check_challenger`` has told: no answer in time fails it, no skips what follows."""
     told = "macros.json.loads(ti.xcom_pull(task_ids='check_challenger'))"
     return ApprovalOperator(
         task_id="approve_credit",
         doc_md="Asks a person whether the challenger may become champion (in the UI: *Required Actions*). Rejected, it stays a challenger.",
-        subject=f"May version {{{{ {told}['version'] }}}} of {load_settings().model_name} become champion?",
+        subject=f"May version {{{{ {told}['version'] }}}} of {load_settings(product=product).model_name} become champion?",
         body=f"{{{{ {told}['rules'] }}}}\n\nThe model's document lies in MLflow, as model_document.html of the version's run.",
         response_timeout=APPROVAL_WAIT,
         execution_timeout=None,
@@ -205,18 +215,19 @@ def approve_credit() -> ApprovalOperator:
     )
 
 
-def promote_credit() -> JobOperator:
+def promote_credit(product: Product = "lending") -> JobOperator:
     """The task that lets the challenger be champion; with approval, the version that was approved, and by whom."""
     told = ("promote_credit", "Lets the challenger be champion when every rule passes, else says which does not.")
     if not load_settings().training.approval:
-        return run_job(*told, outlets=(credit_model(),))
+        return run_job(*told, outlets=(registered_model(product),), product=product)
     # By the environment, not in the command: a user's name is text that somebody typed.
     answered = {
         "MODEL": "{{ macros.json.loads(ti.xcom_pull(task_ids='check_challenger'))['version'] }}",
         "APPROVED_BY": "{{ ti.xcom_pull(task_ids='approve_credit')['responded_by_user']['name'] }}",
     }
     return run_job(
-        *told, "--model", '"$MODEL"', "--approved-by", '"$APPROVED_BY"', outlets=(credit_model(),), env=answered, append_env=True
+        *told, "--model", '"$MODEL"', "--approved-by", '"$APPROVED_BY"', outlets=(registered_model(product),), product=product,
+        env=answered, append_env=True,
     )
 
 
@@ -225,9 +236,9 @@ class LandedFilesSensor(BaseSensorOperator):
 
     template_fields = ("as_of_date",)
 
-    def __init__(self, *, as_of_date: str, **kwargs: Any) -> None:
+    def __init__(self, *, as_of_date: str, product: Product, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.as_of_date = as_of_date
+        self.as_of_date, self.product = as_of_date, product
 
     def poke(self, context: Any) -> bool:
         """Whether every awaited file is there; says which are not."""
@@ -246,15 +257,17 @@ class LandedFilesSensor(BaseSensorOperator):
 
     def _missing(self) -> list[str]:
         settings = load_settings()
-        return missing_files(load_source(settings.source), settings.data_folder, date.fromisoformat(self.as_of_date))
+        source = load_source(settings.source).of_product(self.product)
+        return missing_files(source, settings.data_folder, date.fromisoformat(self.as_of_date))
 
 
-def await_files() -> LandedFilesSensor:
-    """The task that waits for the source's files of the as-of date."""
+def await_files(product: Product = "lending") -> LandedFilesSensor:
+    """The task that waits for the source's files of the as-of date that a product is made of."""
     return LandedFilesSensor(
         task_id="await_files",
         doc_md=LandedFilesSensor.__doc__,
         as_of_date=AS_OF_DATE,
+        product=product,
         mode="reschedule",
         poke_interval=60,
         timeout=load_settings().night.file_wait_minutes * 60,
@@ -262,18 +275,18 @@ def await_files() -> LandedFilesSensor:
     )
 
 
-def gate(task_id: str, job: str, tables: tuple[Table, ...], work: Work = "night") -> PythonOperator:
+def gate(task_id: str, job: str, tables: tuple[Table, ...], work: Work = "night", product: Product = "lending") -> PythonOperator:
     """The task that reads from PostgreSQL what the job's gates found, and lets nothing pass a failed or missing one.
 
     It also runs when the job has failed, which a closed gate makes it do: the gate then says which rules were broken.
-    work: what the job belongs to, see dags.gates.
+    work, product: what the job belongs to, see dags.gates.
     """
     return PythonOperator(
         task_id=task_id,
         doc_md=f"Reads the gate results of `{job}`: {', '.join(table.name for table in tables)}. Starts no JVM.",
         python_callable=require_gates,
         op_kwargs={
-            "job": job, "tables": [table.name for table in tables], "as_of_date": AS_OF_DATE, "work": work,
+            "job": job, "tables": [table.name for table in tables], "as_of_date": AS_OF_DATE, "work": work, "product": product,
         },
         trigger_rule=TriggerRule.ONE_DONE,
     )

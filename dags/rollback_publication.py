@@ -7,6 +7,7 @@ the batches to choose from, and so does this task's error for one that is not th
 from airflow.sdk import DAG, Param
 
 from conf.settings import ROOT, load_settings
+from conf.source import products_of
 from conf.spark import JOBS_PYTHON
 from dags.job_tasks import JobOperator, dag_defaults, publication
 
@@ -29,5 +30,5 @@ with DAG(
         append_env=True,
         cwd=str(ROOT),
         retries=0,
-        outlets=[publication()],
+        outlets=[publication(product) for product in products_of(settings)],
     )

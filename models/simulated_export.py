@@ -169,7 +169,7 @@ class Window:
 
     def after_of(self, table: str) -> int:
         """The day after which records of a table are exported."""
-        return self.after_for_loans if table in ("borrower", "loan", "repayment") else self.after
+        return self.after_for_loans if table in ("borrower", "loan", "repayment", "company") else self.after
 
 
 @dataclass
@@ -193,14 +193,16 @@ def export(book: Book, simulation: Simulation, window: Window) -> dict[str, tupl
     }
     base = window.base
     return {
-        table: with_dirt(table, make(book, base.after_of(table), base.until), simulation, window)
+        table: with_dirt(LAYOUTS[table], make(book, base.after_of(table), base.until), simulation, window.after_of(table), window.until)
         for table, make in makers.items()
     }
 
 
-def with_dirt(table: str, records: Records, simulation: Simulation, window: Window) -> tuple[pa.Table, Ints]:
-    """The records of a window as delivered: dirty, sent again, duplicated, corrected. See the module's text."""
-    layout = LAYOUTS[table]
+def with_dirt(layout: Layout, records: Records, simulation: Simulation, after: int, until: int) -> tuple[pa.Table, Ints]:
+    """The records after a day and until another as delivered: dirty, sent again, duplicated, corrected. See the module's text.
+
+    records: those of MAX_CORRECTION_DAYS before too, which may be sent again since.
+    """
     draw = uniform(records.key, Purpose.DIRT)
     rates = (
         simulation.broken_type_rate if layout.numbers else 0.0, simulation.impossible_date_rate,
@@ -213,10 +215,9 @@ def with_dirt(table: str, records: Records, simulation: Simulation, window: Wind
         name: _spoiled(column, name, layout, records.key, kind, choice, simulation.missing_rate)
         for name, column in records.columns.items()
     }
-    after = window.after_of(table)
 
     def within(days: Ints, chosen: Flags) -> Ints:
-        return np.nonzero(chosen & (days > after) & (days <= window.until))[0]
+        return np.nonzero(chosen & (days > after) & (days <= until))[0]
 
     pieces = [(columns, within(day, np.ones(len(day), bool)), day)]
     pieces.append((records.columns, within(day + 1, kind <= 2), day + 1))
@@ -238,7 +239,7 @@ def with_dirt(table: str, records: Records, simulation: Simulation, window: Wind
         if len(rows):
             whole = len(rows) == len(recorded)
             taken = dict(values) if whole else {name: column.take(pa.array(rows)) for name, column in values.items()}
-            taken["recorded_on"] = _day_text(recorded[rows], "iso")
+            taken["recorded_on"] = day_text(recorded[rows], "iso")
             tables.append(pa.table({name: taken[name] for name in layout.columns}))
             days.append(recorded[rows])
     if not tables:
@@ -281,7 +282,7 @@ def _calendar(style: str) -> pa.Array:
 
 
 
-def _day_text(days: Ints, style: str, known: Flags | None = None) -> pa.Array:
+def day_text(days: Ints, style: str, known: Flags | None = None) -> pa.Array:
     """Days as text; empty where not known."""
     index = pa.array(days - _CALENDAR_START) if known is None else pa.array(
         np.where(known, days - _CALENDAR_START, 0), mask=~known
@@ -307,24 +308,24 @@ def _percent(fraction: Floats, known: Flags | None = None) -> pa.Array:
     return _decimals(np.round(fraction * 10_000).astype(np.int64), 2, known)
 
 
-def _integer(values: Ints, known: Flags | None = None) -> pa.Array:
+def integer_text(values: Ints, known: Flags | None = None) -> pa.Array:
     return pc.cast(pa.array(values.astype(np.int64), mask=None if known is None else ~known), pa.string())
 
 
-def _code(codes: tuple[str, ...], index: Ints | Flags, known: Flags | None = None) -> pa.Array:
+def code_text(codes: tuple[str, ...], index: Ints | Flags, known: Flags | None = None) -> pa.Array:
     return pa.array(list(codes), pa.string()).take(
         pa.array(np.where(True if known is None else known, index, 0).astype(np.int64), mask=None if known is None else ~known)
     )
 
 
-def _identifier(prefix: str, number: Ints, width: int) -> pa.Array:
+def identifier(prefix: str, number: Ints, width: int) -> pa.Array:
     padded = pc.utf8_lpad(pc.cast(pa.array(number), pa.string()), width, "0")
     return pc.binary_join_element_wise(prefix, padded, "")
 
 
 def customer_no(number: Ints) -> pa.Array:
     """The borrower id of a borrower's number; the raw files and the lake have the same."""
-    return _identifier("C", number, 11)
+    return identifier("C", number, 11)
 
 
 def _customers(book: Book, rows: Ints) -> pa.Array:
@@ -333,7 +334,7 @@ def _customers(book: Book, rows: Ints) -> pa.Array:
 
 def _contracts(book: Book, rows: Ints, loans: Ints) -> pa.Array:
     all_loans = book.borrowers.number[:, None] * 10 + np.arange(MAX_LOANS)
-    return _identifier("L", all_loans.ravel(), 12).take(pa.array(rows * MAX_LOANS + loans))
+    return identifier("L", all_loans.ravel(), 12).take(pa.array(rows * MAX_LOANS + loans))
 
 
 def _record_keys(book: Book, table: str, rows: Ints, record: Ints) -> Keys:
@@ -342,7 +343,7 @@ def _record_keys(book: Book, table: str, rows: Ints, record: Ints) -> Keys:
 
 
 def _currency(count: int) -> pa.Array:
-    return _code((CURRENCY,), np.zeros(count, np.int64))
+    return code_text((CURRENCY,), np.zeros(count, np.int64))
 
 
 # Makers of clean records: records recorded after ``after`` and until ``until``.
@@ -374,21 +375,21 @@ def borrower_records(book: Book, after: int, until: int) -> Records:
     own_number = np.where(s.is_second_id & (recorded < found_on[rows]), s.number, s.group)
     columns = {
         "customer_no": _customers(book, rows),
-        "customer_kind": _code(("N", "L"), s.is_company),
-        "party_no": _identifier("P", own_number, 11),
-        "birth_date": _day_text(birth, "dotted", person),
-        "sex": _code(("F", "M"), uniform(s.party, Purpose.GENDER) < 0.5, person),
-        "region": _identifier("R", s.region + 1, 2),
-        "occupation": _code(("EMP", "SELF", "PUB", "RET", "STUD"), s.occupation, person),
-        "sector": _code(tuple("ACFGHIJKMN"), (uniform(s.party, Purpose.INDUSTRY) * 10).astype(np.int64), works | ~person),
-        "employed_since": _day_text(employed_since, "month", works & (employed_since > birth + 31)),
-        "education": _code(("E0", "E1", "E2", "E3", "E4"), s.education, person),
-        "family": _code(("S", "M", "D", "W"), np.searchsorted((0.38, 0.82, 0.96), family_draw), person),
-        "children": _integer((uniform(s.party, Purpose.DEPENDENTS) ** 2 * 3.6).astype(np.int64), person),
-        "housing": _code(("RENT", "MORT", "OWN"), s.home, person),
+        "customer_kind": code_text(("N", "L"), s.is_company),
+        "party_no": identifier("P", own_number, 11),
+        "birth_date": day_text(birth, "dotted", person),
+        "sex": code_text(("F", "M"), uniform(s.party, Purpose.GENDER) < 0.5, person),
+        "region": identifier("R", s.region + 1, 2),
+        "occupation": code_text(("EMP", "SELF", "PUB", "RET", "STUD"), s.occupation, person),
+        "sector": code_text(tuple("ACFGHIJKMN"), (uniform(s.party, Purpose.INDUSTRY) * 10).astype(np.int64), works | ~person),
+        "employed_since": day_text(employed_since, "month", works & (employed_since > birth + 31)),
+        "education": code_text(("E0", "E1", "E2", "E3", "E4"), s.education, person),
+        "family": code_text(("S", "M", "D", "W"), np.searchsorted((0.38, 0.82, 0.96), family_draw), person),
+        "children": integer_text((uniform(s.party, Purpose.DEPENDENTS) ** 2 * 3.6).astype(np.int64), person),
+        "housing": code_text(("RENT", "MORT", "OWN"), s.home, person),
         "annual_income": _money(income),
         "side_income": _money(s.other_income * size),
-        "income_checked": _code(("N", "Y"), uniform(s.party, Purpose.VERIFIED) < 0.62),
+        "income_checked": code_text(("N", "Y"), uniform(s.party, Purpose.VERIFIED) < 0.62),
         "currency": _currency(len(rows)),
     }
     return Records(columns, _record_keys(book, "borrower", rows, recorded), recorded)
@@ -507,19 +508,19 @@ def credit_report_records(book: Book, after: int, until: int) -> Records:
     debt = b.other_debt * np.exp(0.08 * normal(b.party, Purpose.BUREAU_QUARTER, month, 1)) + book.debt_service[month, rows]
     columns = {
         "customer_no": _customers(book, rows),
-        "report_date": _day_text(reported, "slashed"),
-        "score_from": _integer(score // 5 * 5),
-        "score_to": _integer(score // 5 * 5 + 4),
+        "report_date": day_text(reported, "slashed"),
+        "score_from": integer_text(score // 5 * 5),
+        "score_to": integer_text(score // 5 * 5 + 4),
         "dti_pct": _percent(debt),
-        "late_24m": _integer(late),
-        "months_since_late": _integer(since_late, late > 0),
-        "months_since_public": _integer(since_public, public),
-        "public_records": _integer(public),
-        "bankruptcies": _integer(bankrupt),
-        "inquiries_6m": _integer(inquiries),
-        "open_accounts": _integer(open_lines.sum(axis=1)),
-        "all_accounts": _integer(lines.exists.sum(axis=1)),
-        "oldest_account": _day_text(np.where(lines.exists, lines.opened_on, FAR).min(axis=1), "month"),
+        "late_24m": integer_text(late),
+        "months_since_late": integer_text(since_late, late > 0),
+        "months_since_public": integer_text(since_public, public),
+        "public_records": integer_text(public),
+        "bankruptcies": integer_text(bankrupt),
+        "inquiries_6m": integer_text(inquiries),
+        "open_accounts": integer_text(open_lines.sum(axis=1)),
+        "all_accounts": integer_text(lines.exists.sum(axis=1)),
+        "oldest_account": day_text(np.where(lines.exists, lines.opened_on, FAR).min(axis=1), "month"),
         "revolving_balance": _money(balance),
         "revolving_usage_pct": _percent(balance / np.maximum(limit, 1), limit > 0),
         "past_due": _money(np.where(open_lines, lines.arrears, 0).sum(axis=1)),
@@ -541,15 +542,15 @@ def credit_line_records(book: Book, after: int, until: int) -> Records:
     number = book.borrowers.number[of_pair]
     columns = {
         "customer_no": _customers(book, of_pair),
-        "account_no": _identifier("A", number * 10 + line, 12),
-        "account_type": _code(_LINE_KINDS, lines.kind[pair, line]),
-        "opened": _day_text(lines.opened_on[pair, line], "compact"),
-        "closed": _day_text(closed_on, "compact", is_closed),
+        "account_no": identifier("A", number * 10 + line, 12),
+        "account_type": code_text(_LINE_KINDS, lines.kind[pair, line]),
+        "opened": day_text(lines.opened_on[pair, line], "compact"),
+        "closed": day_text(closed_on, "compact", is_closed),
         "credit_limit": _money(lines.limit[pair, line]),
         "balance": _money(lines.balance[pair, line]),
         "arrears": _money(lines.arrears[pair, line]),
-        "worst_arrears_days": _integer(lines.worst_days[pair, line]),
-        "state": _code(("O", "C"), is_closed),
+        "worst_arrears_days": integer_text(lines.worst_days[pair, line]),
+        "state": code_text(("O", "C"), is_closed),
         "currency": _currency(len(pair)),
     }
     return Records(
@@ -576,8 +577,8 @@ def credit_inquiry_records(book: Book, after: int, until: int) -> Records:
     reason = np.concatenate([np.zeros(len(here), np.int64), reason])
     columns = {
         "customer_no": _customers(book, all_rows),
-        "inquiry_date": _day_text(day, "iso"),
-        "reason": _code(("LOAN", "CARD", "CAR", "HOME"), reason),
+        "inquiry_date": day_text(day, "iso"),
+        "reason": code_text(("LOAN", "CARD", "CAR", "HOME"), reason),
     }
     return Records(columns, _record_keys(book, "credit_inquiry", all_rows, day * 4 + reason), day + 1)
 
@@ -625,7 +626,7 @@ def account_month_records(book: Book, after: int, until: int) -> Records:
     count = len(rows)
     columns = {
         "customer_no": _customers(book, rows),
-        "period": _day_text(first_day(b.joined[rows] + month), "period"),
+        "period": day_text(first_day(b.joined[rows] + month), "period"),
         "card_turnover": _money(spend),
         "cash_advances": _money(advance),
         "credits": _money(credits),
@@ -633,8 +634,8 @@ def account_month_records(book: Book, after: int, until: int) -> Records:
         "balance_low": _money(low),
         "balance_avg": _money(average),
         "balance_end": _money(end),
-        "overdraft_days": _integer(days),
-        "bookings": _integer(bookings),
+        "overdraft_days": integer_text(days),
+        "bookings": integer_text(bookings),
         "card_usage_pct": _percent(usage),
         "salary_credits": _money(salary),
         "currency": _currency(count),
@@ -676,16 +677,16 @@ def loan_records(book: Book, after: int, until: int) -> Records:
         "contract_no": _contracts(book, row, loan),
         "customer_no": _customers(book, row),
         "amount": _money(amount),
-        "term": _integer(book.term[row, loan]),
+        "term": integer_text(book.term[row, loan]),
         "rate_pct": _percent(book.rate[row, loan]),
-        "purpose": _code(_PURPOSES, np.searchsorted((0.5, 0.65, 0.78, 0.85, 0.9), uniform(key, Purpose.LOAN_PURPOSE, loan))),
-        "grade": _code(tuple("ABCDEFG"), book.grade[row, loan]),
-        "in_policy": _code(("N", "Y"), burden < 0.75),
-        "listed_at": _day_text(book.listed_on[row, loan], "iso"),
-        "started_at": _day_text(book.decided_on[row, loan], "iso", has_begun),
+        "purpose": code_text(_PURPOSES, np.searchsorted((0.5, 0.65, 0.78, 0.85, 0.9), uniform(key, Purpose.LOAN_PURPOSE, loan))),
+        "grade": code_text(tuple("ABCDEFG"), book.grade[row, loan]),
+        "in_policy": code_text(("N", "Y"), burden < 0.75),
+        "listed_at": day_text(book.listed_on[row, loan], "iso"),
+        "started_at": day_text(book.decided_on[row, loan], "iso", has_begun),
         "funded": _money(np.floor(amount * share / 25) * 25 * (share < 1) + amount * (share == 1)),
-        "state": _code(_LOAN_STATES, state),
-        "ended_at": _day_text(book.closed_on[row, loan], "iso", number == 3),
+        "state": code_text(_LOAN_STATES, state),
+        "ended_at": day_text(book.closed_on[row, loan], "iso", number == 3),
         "currency": _currency(len(row)),
     }
     return Records(columns, _record_keys(book, "loan", row, loan * 8 + number), recorded)
@@ -759,12 +760,12 @@ def repayment_records(book: Book, after: int, until: int, *, alive_after: int) -
     columns = {
         "contract_no": _contracts(book, row, loan),
         "customer_no": _customers(book, row),
-        "instalment": _integer(number),
-        "due_date": _day_text(due_on, "iso"),
+        "instalment": integer_text(number),
+        "due_date": day_text(due_on, "iso"),
         "due_amount": _money(due),
-        "paid_date": _day_text(paid_on, "dotted", paid_on < FAR),
+        "paid_date": day_text(paid_on, "dotted", paid_on < FAR),
         "paid_amount": _money(amount),
-        "days_late": _integer(days),
+        "days_late": integer_text(days),
         "currency": _currency(len(row)),
     }
     return Records(columns, _record_keys(book, "repayment", row, (loan * 64 + number) * 8 + event), recorded)
@@ -803,10 +804,10 @@ def order_records(simulation: Simulation, day: date) -> pa.Table:
     no_number = (bad >= BAD_ORDER_RATE / 3) & (bad < BAD_ORDER_RATE * 2 / 3)
     strange = (bad >= BAD_ORDER_RATE * 2 / 3) & (bad < BAD_ORDER_RATE)
     values = (
-        pc.binary_join_element_wise(f"O{day:%Y%m%d}-", pc.utf8_lpad(_integer(number), 6, "0"), ""),
-        _identifier("I", (hashed(key, Purpose.ORDER, number, 4) % np.uint64(100_000)).astype(np.int64), 6),
+        pc.binary_join_element_wise(f"O{day:%Y%m%d}-", pc.utf8_lpad(integer_text(number), 6, "0"), ""),
+        identifier("I", (hashed(key, Purpose.ORDER, number, 4) % np.uint64(100_000)).astype(np.int64), 6),
         pc.if_else(pa.array(no_number), "plenty", amounts),
-        _code((CURRENCY, "XXX"), strange),
+        code_text((CURRENCY, "XXX"), strange),
         _decimals(np.round(target * 1000).astype(np.int64), 3),
         pa.array(placed.tolist(), pa.string()),
     )

@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from decimal import Decimal
 from types import ModuleType
+from typing import get_args
 
-from conf.settings import load_settings
+from conf.settings import Product, load_settings
 
 # Jobs that need no Spark session come without a JVM. A job's module has the job's name.
 SPARK_JOBS = (
@@ -27,6 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m spark_jobs", description=__doc__)
     parser.add_argument("job", choices=[*SPARK_JOBS, *PLAIN_JOBS])
     parser.add_argument("--as-of-date", type=date.fromisoformat, help="the day whose knowledge the job may use")
+    parser.add_argument("--product", choices=get_args(Product), help="what the job works for; without it the market's own (setting product)")
     parser.add_argument("--batch", help="rollback_publication: the batch to go back to; without it the job lists them")
     parser.add_argument("--model", help="rollback_model: the version to go back to, or previous; promote_credit: this version only")
     parser.add_argument("--approved-by", help="promote_credit: who approves, where training.approval asks for it")
@@ -45,7 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.job == "dry_run_allocation" and (None in trial if options.order_id is None else trial != (None, None)):
         parser.error("dry_run_allocation needs either --order-id, or --amount and --target-return")
 
-    settings = load_settings()
+    settings = load_settings(**({"product": options.product} if options.product else {}))
     more = {"training": options.training} if options.job in ("open_night", "ingest") else {}
     if options.job == "dry_run_allocation":
         more = {"order_id": options.order_id, "amount": options.amount, "target_return": options.target_return}

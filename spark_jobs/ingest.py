@@ -26,7 +26,9 @@ from conf.tables import (
     CREDIT_REPORT,
     FILING,
     INGEST_RECORDS,
+    INVESTOR_ORDER,
     LOAN,
+    MARKET_INDICATOR,
     OF_COMPANIES,
     QUARANTINE,
     REPAYMENT,
@@ -70,7 +72,8 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date, training: boo
     """
     with alone(settings, "ingest") as session:
         night = current_night(settings, as_of_date, training)
-        _ingest(Lake(spark, settings), load_source(settings.source), night, lambda: still_alone(session, "ingest"))
+        source = load_source(settings.source).of_product(settings.product)
+        _ingest(Lake(spark, settings), source, night, lambda: still_alone(session, "ingest"))
 
 
 def _ingest(lake: Lake, source: Source, night: Night, make_sure: Callable[[], None]) -> None:
@@ -80,7 +83,8 @@ def _ingest(lake: Lake, source: Source, night: Night, make_sure: Callable[[], No
     orders = order_files(lake, source, night)
     load_order_files(settings, source, orders, as_of_date)
     landing = land_files(lake, source, night)
-    tables = [table for table in SILVER if table not in OF_COMPANIES or table.name in source.tables]
+    of_companies = settings.product == "company"
+    tables = [table for table in SILVER if table in (MARKET_INDICATOR, INVESTOR_ORDER) or (table in OF_COMPANIES) == of_companies]
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         list(pool.map(lake.create, (*tables, QUARANTINE)))
     take_back(lake)

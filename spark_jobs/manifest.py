@@ -62,6 +62,7 @@ def build_manifest(
     """
     return {
         "source": settings.source,
+        "product": settings.product,
         "as_of_date": as_of_date.isoformat(),
         "landed_files": dict(sorted(landed_files.items())),
         "macro_files": dict(sorted(macro_files.items())),
@@ -143,7 +144,7 @@ def open_manifest(settings: Settings, manifest: Mapping[str, object]) -> Night:
 
 
 def current_night(settings: Settings, as_of_date: date, training: bool = False) -> Night:
-    """The night that was opened last for the as-of date, or the one for training, which may run beside it.
+    """The product's night that was opened last for the as-of date, or the one for training, which may run beside it.
 
     Raises NoOpenNight.
     """
@@ -151,15 +152,17 @@ def current_night(settings: Settings, as_of_date: date, training: bool = False) 
         cursor.execute(
             """
             SELECT batch_id, manifest, silver_versions FROM ops.run_manifest
-            WHERE as_of_date = %s AND (manifest ->> 'model_version' = %s) = %s ORDER BY opened_at DESC LIMIT 1
+            WHERE as_of_date = %(as_of_date)s AND (manifest ->> 'model_version' = %(no_model)s) = %(training)s
+            -- A night from before a market could have two products names none.
+            AND coalesce(manifest ->> 'product', %(product)s) = %(product)s ORDER BY opened_at DESC LIMIT 1
             """,
-            (as_of_date, NO_MODEL, training),
+            {"as_of_date": as_of_date, "no_model": NO_MODEL, "training": training, "product": settings.product},
         )
         found = cursor.fetchone()
     if not found:
         raise NoOpenNight(
-            f"no night is open for {as_of_date}: run `python -m spark_jobs open_night --as-of-date {as_of_date}"
-            f"{' --training' if training else ''}` first"
+            f"no night is open for {as_of_date}: run `python -m spark_jobs open_night --as-of-date {as_of_date} "
+            f"--product {settings.product}{' --training' if training else ''}` first"
         )
     name, manifest, silver_versions = found
     return Night(name, as_of_date, manifest["model_version"], manifest["landed_files"], silver_versions, manifest.get("tops_up"))

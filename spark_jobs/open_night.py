@@ -26,11 +26,12 @@ def run(settings: Settings, as_of_date: date, training: bool = False) -> None:
 
     Raises models.registry.NoChampion, which says what to run, and FutureNight for a day that has not begun.
     """
-    source = load_source(settings.source)
+    source = load_source(settings.source).of_product(settings.product)
     refuse_future(settings, as_of_date)
     model_version = NO_MODEL if training else _champion_version(settings, as_of_date)
     files = landed_files(settings, source, as_of_date)
-    orders = orders_digest(settings, day_end(as_of_date, source.timezone))
+    # No order has a part in what companies are scored by.
+    orders = orders_digest(settings, day_end(as_of_date, source.timezone)) if settings.product == "lending" else ""
     # Training neither buys nor owns anything.
     before = [] if training else counted_nights(settings, as_of_date)
     tops_up = before[-1].batch_id if before else None

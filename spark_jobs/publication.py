@@ -137,23 +137,22 @@ def publish_batch(
 
 
 def rollback(settings: Settings, batch_id: str | None) -> str | None:
-    """Move the pointer to an attached batch, on a person's word; gives the batch that was current before.
+    """Move the pointer of its product to an attached batch, on a person's word; gives the batch that was current before.
 
     Raises PublicationRefused, listing the batches that are there, for one that is not, and for none.
     """
     with alone(settings, "publish", batch_id or "") as session:
-        if batch_id is None or _attached(session, settings.product, batch_id) is None:
-            with session, session.cursor() as cursor:
-                cursor.execute(
-                    "SELECT batch_id FROM publication.batch WHERE product = %s ORDER BY as_of_date DESC, attached_at DESC",
-                    (settings.product,),
-                )
-                there = ", ".join(row[0] for row in cursor.fetchall()) or "none"
+        with session, session.cursor() as cursor:
+            cursor.execute("SELECT batch_id, product FROM publication.batch ORDER BY product DESC, as_of_date DESC, attached_at DESC")
+            product_of: dict[str, Product] = dict(cursor.fetchall())
+        if batch_id not in product_of:
+            there = ", ".join(f"{name} ({product})" for name, product in product_of.items()) or "none"
             problem = f"batch {batch_id} is not attached" if batch_id else "name the batch with BATCH="
             raise PublicationRefused(f"{problem}; batches to go back to: {there}")
-        waited = _drain(session, PUBLISHED_BY_PRODUCT[settings.product], settings.publication.drain_seconds)
+        product = product_of[batch_id]
+        waited = _drain(session, PUBLISHED_BY_PRODUCT[product], settings.publication.drain_seconds)
         with session, session.cursor() as cursor:
-            return _move_pointer(cursor, settings.product, batch_id, "rollback", waited)
+            return _move_pointer(cursor, product, batch_id, "rollback", waited)
 
 
 def prune(

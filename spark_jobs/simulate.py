@@ -13,7 +13,7 @@ import io
 import os
 import shutil
 from calendar import monthrange
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from math import ceil
@@ -28,6 +28,7 @@ from pyspark.sql import functions as F
 
 from conf.settings import Settings, Simulation
 from conf.tables import TRUTH_DEFAULT
+from models.simulated_companies import COMPANY_LAYOUTS, companies_of, export_companies
 from models.simulated_export import LAYOUTS, Window, customer_no, export, indicator_records, order_records
 from models.simulated_market import (
     TAIL_MONTHS,
@@ -49,7 +50,16 @@ NIGHT_TASK_BORROWERS = 100_000
 MIN_TASK_BORROWERS = 5_000
 # Seats drawn at once: a history of 2,500 seats needs some 330 MB in a Python worker, one of 10,000 needs 600.
 BATCH_BORROWERS = 2_500
+# Companies per task: one is a few hundred numbers.
+TASK_COMPANIES = 20_000
+# Statements told by the first landing: those that a company model learns from, those that it is calibrated and judged by, and their outcomes.
+COMPANY_HISTORY_YEARS = 12
 INDICATOR_MONTHS = 240
+# In the order in which they are moved to where they belong: a day whose orders are there is complete.
+TABLES = (*LAYOUTS, *COMPANY_LAYOUTS, "investor_order")
+
+# What some seats have told: table to rows, each with the number of the day on which it was recorded.
+Drawn = Mapping[str, tuple[pa.Table, np.ndarray]]
 
 
 class BeforeTheMarket(ValueError):
@@ -93,7 +103,10 @@ def land_history(spark: SparkSession, landing: Landing, simulation: Simulation, 
     window = Window(day_number(day), day_number(months_before(day, simulation.history_months)), day_number(date(2000, 1, 1)))
     most = max(1, simulation.borrowers // MIN_TASK_BORROWERS)
     tasks = max(min(spark.sparkContext.defaultParallelism, most), ceil(simulation.borrowers / HISTORY_TASK_BORROWERS))
-    _land(spark, landing, simulation, window, tasks, one_folder=day)
+    # Who left before the history is not part of it.
+    _land(spark, landing, simulation.borrowers, tasks, _borrowers(simulation, window, gone_for_months=0), one_folder=day)
+    statements = Window(window.until, day_number(months_before(day, 12 * COMPANY_HISTORY_YEARS)), 0)
+    _land(spark, landing, simulation.companies, _company_tasks(simulation), _companies(simulation, statements), one_folder=day)
     landing.publish(day, order_records(simulation, day))
 
 
@@ -102,29 +115,29 @@ def land_days(spark: SparkSession, landing: Landing, simulation: Simulation, day
     before = day_number(days[0]) - 1
     folders = {day_number(day): day for day in days}
     tasks = ceil(simulation.borrowers / NIGHT_TASK_BORROWERS)
-    _land(spark, landing, simulation, Window(day_number(days[-1]), before, before), tasks, folders=folders)
+    window = Window(day_number(days[-1]), before, before)
+    # Who left before a night may still have records to come.
+    _land(spark, landing, simulation.borrowers, tasks, _borrowers(simulation, window, gone_for_months=TAIL_MONTHS), folders=folders)
+    _land(spark, landing, simulation.companies, _company_tasks(simulation), _companies(simulation, window), folders=folders)
     for day in days:
         landing.publish(day, order_records(simulation, day))
 
 
 def _land(
-    spark: SparkSession, landing: Landing, simulation: Simulation, window: Window, tasks: int, *,
+    spark: SparkSession, landing: Landing, seats: int, tasks: int, draw: Callable[[np.ndarray], Drawn], *,
     one_folder: date | None = None, folders: Mapping[int, date] | None = None,
 ) -> None:
-    """Draw a window's records in tasks over the seats, each writing its own part files into the unfinished landing.
+    """Draw what some seats have told in tasks over them, each writing its own part files into the unfinished landing.
 
     Every record goes to one_folder, or else to the folder of the day on which it was recorded; days that folders does
     not name are dropped.
     """
-    # Who left before a night may still have records to come; who left before the history is not part of it.
-    gone_for = TAIL_MONTHS if folders else 0
 
     def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         task = TaskContext.get()
         parts = _Parts(landing.unfinished, task.partitionId(), task.taskAttemptId())
-        for seats in seat_batches(batches):
-            records = _draw(seats, simulation, window, gone_for)
-            for table, (rows, recorded_on) in records.items():
+        for some in seat_batches(batches):
+            for table, (rows, recorded_on) in draw(some).items():
                 if one_folder is not None:
                     parts.append(table, one_folder, rows)
                     continue
@@ -133,9 +146,9 @@ def _land(
                         parts.append(table, folders[number], rows.filter(pa.array(recorded_on == number)))
         yield pa.record_batch({"rows": pa.array([parts.finish()], pa.int64())})
 
-    seats = spark.range(0, simulation.borrowers, 1, tasks)
-    # One number per task reaches the driver: counting makes the tasks write.
-    seats.mapInArrow(write, "rows BIGINT").agg(F.sum("rows")).first()
+    if seats:
+        # One number per task reaches the driver: counting makes the tasks write.
+        spark.range(0, seats, 1, tasks).mapInArrow(write, "rows BIGINT").agg(F.sum("rows")).first()
 
 
 def seat_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[np.ndarray]:
@@ -145,14 +158,26 @@ def seat_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[np.ndarray]:
         yield from (seats[start : start + BATCH_BORROWERS] for start in range(0, len(seats), BATCH_BORROWERS))
 
 
-def _draw(
-    seats: np.ndarray, simulation: Simulation, window: Window, gone_for_months: int
-) -> dict[str, tuple[pa.Table, np.ndarray]]:
-    """The raw records of some seats in a window, of borrowers not gone for more than so many months before it."""
+def _borrowers(simulation: Simulation, window: Window, gone_for_months: int) -> Callable[[np.ndarray], Drawn]:
+    """Draws the raw records of a window, of borrowers not gone for more than so many months before it."""
     first, last = months_of_days(np.array([window.after, window.until])).tolist()
-    borrowers = tenures(seats, simulation.seed, first - gone_for_months, last, simulation.two_ids_rate)
-    # A payment may come a few days before its due date in the next month.
-    return export(walk(borrowers, simulation.seed, last + 1), simulation, window)
+
+    def draw(seats: np.ndarray) -> Drawn:
+        borrowers = tenures(seats, simulation.seed, first - gone_for_months, last, simulation.two_ids_rate)
+        # A payment may come a few days before its due date in the next month.
+        return export(walk(borrowers, simulation.seed, last + 1), simulation, window)
+
+    return draw
+
+
+def _companies(simulation: Simulation, window: Window) -> Callable[[np.ndarray], Drawn]:
+    """Draws the raw records of a window; a company that has been sold tells its last year in the year after."""
+    first, last = (2000 + months_of_days(np.array([window.after, window.until])) // 12).tolist()
+    return lambda seats: export_companies(companies_of(seats, simulation.seed, first - 1, last), simulation, window)
+
+
+def _company_tasks(simulation: Simulation) -> int:
+    return ceil(simulation.companies / TASK_COMPANIES)
 
 
 def build_truth(spark: SparkSession, simulation: Simulation, as_of_date: date) -> DataFrame:
@@ -197,7 +222,7 @@ class Landing:
 
     def days(self) -> list[date]:
         """The days of which anything has landed."""
-        return sorted({date.fromisoformat(path.name) for table in (*LAYOUTS, "investor_order")
+        return sorted({date.fromisoformat(path.name) for table in TABLES
                        for path in (self.folder / table).glob("????-??-??")})
 
     def is_complete(self, day: date) -> bool:
@@ -225,7 +250,7 @@ class Landing:
         parts = _Parts(self.unfinished, 0, 0)
         parts.append("investor_order", day, orders)
         parts.finish()
-        for table in (*LAYOUTS, "investor_order"):
+        for table in TABLES:
             source, target = (root / table / day.isoformat() for root in (self.unfinished, self.folder))
             if source.is_dir() and not target.is_dir():
                 for abandoned in source.glob(".part-*"):  # of a task that failed and was tried again

@@ -8,29 +8,41 @@ from datetime import date
 from psycopg2.extensions import cursor
 
 from conf.settings import Settings
+from conf.source import products_of
 from spark_jobs.database import connect
 from spark_jobs.manifest import Night, NoOpenNight, current_night
 
+_VIEWS = {"lending": ("borrower_score", "allocation_summary"), "company": ("company_score",)}
+
 
 def run(settings: Settings, as_of_date: date) -> None:
-    """Print the night of the as-of date.
+    """Print the night of the as-of date, of each product that the market publishes.
 
-    Raises NoOpenNight for a day that never ran.
+    Raises NoOpenNight for a day on which the market's own product never ran; that another did not is told.
     """
-    night = current_night(settings, as_of_date)
     with closing(connect(settings, "publisher")) as session, session, session.cursor() as found:
-        of_product = (
-            _companies(found, night.batch_id) if settings.product == "company"
-            else [*_scores(found, night.batch_id), *_drift(found, night.batch_id), *_allocations(found, night.batch_id)]
-        )
-        lines = [
-            *_publication(found, settings.product, night.batch_id, as_of_date, night.model_version),
-            *_ingested(found, _batches_of_day(settings, night)),
-            *of_product,
-            *_gates(found, night.batch_id),
-            *_how_to_look(settings),
-        ]
-    print("\n".join(lines))
+        lines = _night(found, settings, as_of_date)
+        for product in products_of(settings)[1:]:
+            try:
+                lines += _night(found, settings.model_copy(update={"product": product}), as_of_date)
+            except NoOpenNight:
+                lines.append(f"No night of {product} was opened for {as_of_date}")
+    print("\n".join([*lines, *_how_to_look(settings)]))
+
+
+def _night(found: cursor, settings: Settings, as_of_date: date) -> list[str]:
+    """What there is to say of a product's night."""
+    night = current_night(settings, as_of_date)
+    of_product = (
+        _companies(found, night.batch_id) if settings.product == "company"
+        else [*_scores(found, night.batch_id), *_drift(found, night.batch_id), *_allocations(found, night.batch_id)]
+    )
+    return [
+        *_publication(found, settings.product, night.batch_id, as_of_date, night.model_version),
+        *_ingested(found, _batches_of_day(settings, night)),
+        *of_product,
+        *_gates(found, night.batch_id),
+    ]
 
 
 def _publication(found: cursor, product: str, batch_id: str, as_of_date: date, model_version: str) -> list[str]:
@@ -49,7 +61,7 @@ def _publication(found: cursor, product: str, batch_id: str, as_of_date: date, m
         state = f"attached; readers read batch {row[1]} as of {row[2]}"
     else:
         state = "not published" + (f"; readers read batch {row[1]} as of {row[2]}" if row else "")
-    return [f"Batch {batch_id}: {state}", _line("as of", f"{as_of_date}, model version {model_version}")]
+    return [f"Batch {batch_id} of {product}: {state}", _line("as of", f"{as_of_date}, model version {model_version}")]
 
 
 def _batches_of_day(settings: Settings, night: Night) -> list[str]:
@@ -156,7 +168,7 @@ def _gates(found: cursor, batch_id: str) -> list[str]:
 
 def _how_to_look(settings: Settings) -> list[str]:
     source = f" SOURCE={settings.source}"
-    views = ("company_score",) if settings.product == "company" else ("borrower_score", "allocation_summary")
+    views = [view for product in products_of(settings) for view in _VIEWS[product]]
     return [
         "Look at it:",
         *(f"  make psql{source} SQL='select * from publication.latest_{view} limit 5'" for view in views),

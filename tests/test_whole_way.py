@@ -42,7 +42,7 @@ def small_market(make_empty_market, small_training, tmp_path):
 
     def make(name: str):
         market = make_empty_market(name)
-        simulation = market.simulation.model_copy(update={"borrowers": 2_000, "history_months": 18})
+        simulation = market.simulation.model_copy(update={"borrowers": 2_000, "history_months": 18, "companies": 0})
         allocation = market.allocation.model_copy(update={"frontier_amounts": 3, "frontier_targets": 3})
         files = tmp_path / "landed"
         return market.model_copy(
@@ -113,7 +113,7 @@ def test_the_same_files_make_the_same_tables(spark, small_market, capsys):
     capsys.readouterr()
     summary.run(market, DAY)
     told = capsys.readouterr().out
-    assert f"Batch {night.batch_id}: published" in told
+    assert f"Batch {night.batch_id} of lending: published" in told
     assert "rows in" in told, "what training took in counts as the night's"
     assert "on target" in told
 

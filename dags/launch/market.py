@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 
 from conf.settings import ROOT, Settings
+from conf.source import products_of
 from conf.spark import JOBS_PYTHON
 from dags.launch import airflow_home
 from dags.launch.airflow_api import AirflowApi
@@ -33,16 +34,21 @@ class JobFailed(RuntimeError):
 
 def dag_ids(settings: Settings) -> tuple[str, ...]:
     """The DAGs of the market."""
-    of_every_market = (settings.night_dag, settings.training_dag, "market_indicators", "rollback_publication")
-    return of_every_market + SOURCE_DAGS.get(settings.source, ())
+    of_products = [dag_id for one in of_each_product(settings) for dag_id in (one.night_dag, one.training_dag)]
+    return (*of_products, "market_indicators", "rollback_publication", *SOURCE_DAGS.get(settings.source, ()))
 
 
-def has_champion(as_of_date: date) -> bool:
-    """Whether a champion model is registered.
+def of_each_product(settings: Settings) -> list[Settings]:
+    """The settings as those of each product that the market publishes."""
+    return [settings.model_copy(update={"product": product}) for product in products_of(settings)]
+
+
+def has_champion(settings: Settings, as_of_date: date) -> bool:
+    """Whether a champion is registered among the models of the settings' product.
 
     Raises JobFailed where that cannot be told.
     """
-    command = [JOBS_PYTHON, "-m", "spark_jobs", "check_champion", "--as-of-date", as_of_date.isoformat()]
+    command = [JOBS_PYTHON, "-m", "spark_jobs", "check_champion", "--as-of-date", as_of_date.isoformat(), "--product", settings.product]
     answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, start_new_session=True)
     if answer.returncode and "NoChampion" not in answer.stderr:
         raise JobFailed(f"check_champion failed:\n{answer.stderr}")

@@ -27,6 +27,7 @@ from dags.launch.market import (
     connect,
     dag_ids,
     has_champion,
+    of_each_product,
     owner,
     refuse_other_settings,
     say,
@@ -59,7 +60,7 @@ def refuse_missing_files(settings: Settings, as_of_date: date) -> None:
 
     The simulated market writes its files first.
     """
-    missing = [] if settings.source == "simulated" else missing_files(load_source(settings.source), settings.data_folder, as_of_date)
+    missing = [] if settings.source == "simulated" else missing_files(load_source(settings.source).of_product(settings.product), settings.data_folder, as_of_date)
     if missing:
         raise RunFailed(f"missing files: {'; '.join(missing)}: name their folder with DATA=, or put them there")
 
@@ -119,12 +120,14 @@ def run_night(settings: Settings, api: AirflowApi, processes: Processes | None, 
     if settings.training.approval:
         where = f"{airflow_home.url(settings)}, user {airflow_home.USER}, password {airflow_home.password(settings)}"
         say(f"a model that is trained waits for a person's approval: {where}")
-    if not has_champion(as_of_date):
-        say("no champion model yet: training first")
-        run_dag(api, processes, settings.training_dag, as_of_date)
-        if not has_champion(as_of_date):
-            raise RunFailed("nobody approved the model that was trained: the log of its training's approve_credit says more")
-    run_dag(api, processes, settings.night_dag, as_of_date)
+    for of_product in of_each_product(settings):
+        if not has_champion(of_product, as_of_date):
+            say(f"no champion among {of_product.model_name} yet: training first")
+            run_dag(api, processes, of_product.training_dag, as_of_date)
+            # A person's no leaves the training green and the market without a champion; without one to ask, it would have failed.
+            if settings.training.approval and not has_champion(of_product, as_of_date):
+                raise RunFailed(f"nobody approved the {of_product.model_name} that was trained: the log of its training's approve_credit says more")
+        run_dag(api, processes, of_product.night_dag, as_of_date)
     by_drift = training_run_id(as_of_date.isoformat())
     # An Airflow that stays up goes on by itself.
     if processes and settings.product == "lending" and api.has_run("credit_training", by_drift):

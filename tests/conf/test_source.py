@@ -6,7 +6,8 @@ from datetime import date
 
 import pytest
 
-from conf.source import SOURCES, Csv, LandedFile, SourceError, load_source, require_note
+from conf.settings import load_settings
+from conf.source import SOURCES, Csv, LandedFile, SourceError, load_source, products_of, require_note
 
 GOOD = """name: shop
 title: A shop that lends
@@ -131,3 +132,19 @@ def test_a_path_without_its_day_is_an_error():
 def test_a_file_without_header_needs_its_column_names():
     with pytest.raises(ValueError, match="give column_names if, and only if, header is false"):
         Csv(header=False)
+
+
+def test_each_product_takes_in_its_own_tables_and_files():
+    both, settings = load_source("simulated"), load_settings()
+    lending, company = both.of_product("lending"), both.of_product("company")
+    assert set(company.tables) == {"company", "filing", "statement_item"} and set(company.files) == {"company", "filing"}
+    assert not set(company.tables) & set(lending.tables) and set(company.tables) | set(lending.tables) == set(both.tables)
+    assert "investor_order" in lending.files and lending.orders and not company.orders
+    assert company.line("tables", "filing") == both.line("tables", "filing")
+    assert products_of(settings) == ("lending", "company")
+    none = settings.model_copy(update={"simulation": settings.simulation.model_copy(update={"companies": 0})})
+    assert products_of(none) == ("lending",)
+    panel = load_source("american_bankruptcy")
+    assert panel.of_product("company") == panel and products_of(load_settings(source="american_bankruptcy")) == ("company",)
+    with pytest.raises(SourceError, match=r"american_bankruptcy\.yaml:\d+: no table of the product lending"):
+        panel.of_product("lending")

@@ -22,8 +22,8 @@ from conf.settings import ROOT, load_settings
 from dags import job_tasks
 from dags.job_tasks import FailOnLastingErrors, JobOperator, LandedFilesSensor, as_of_date, by_clock
 
-DAG_IDS = ("nightly_scoring", "credit_training", "market_indicators", "simulated_market", "rollback_publication")
 COMPANY_DAG_IDS = ("company_scoring", "company_training")
+DAG_IDS = ("nightly_scoring", "credit_training", "market_indicators", "simulated_market", "rollback_publication", *COMPANY_DAG_IDS)
 COMMANDS = Path(__file__).parent / "commands"
 
 
@@ -81,7 +81,7 @@ def rendered_commands(dag: DAG) -> str:
     return "\n".join(lines).replace(str(load_settings().home), "<home>").replace(str(ROOT), "<project>")
 
 
-@pytest.mark.parametrize("dag_id", DAG_IDS)
+@pytest.mark.parametrize("dag_id", [name for name in DAG_IDS if name not in COMPANY_DAG_IDS])
 def test_commands_are_as_checked_in(dag_bag, dag_id):
     rendered, path = rendered_commands(dag_bag.dags[dag_id]), COMMANDS / f"{dag_id}.txt"
     assert rendered == path.read_text(), f"if this change is wanted, {path} becomes:\n{rendered}"
@@ -89,11 +89,13 @@ def test_commands_are_as_checked_in(dag_bag, dag_id):
 
 @pytest.mark.parametrize("dag_id", COMPANY_DAG_IDS)
 def test_a_market_of_companies_has_a_night_and_a_training_of_its_own(dag_bag, company_dags, dag_id):
-    assert company_dags.import_errors == {} and dag_id not in dag_bag.dags
+    assert company_dags.import_errors == {}
     dag, path = company_dags.dags[dag_id], COMMANDS / f"{dag_id}.txt"
     assert rendered_commands(dag) == path.read_text(), f"if this change is wanted, {path} becomes:\n{rendered_commands(dag)}"
     assert dag.doc_md.startswith("# ") and dag.tags and not dag.catchup and dag.max_active_runs == 1
     assert all(task.owner != "airflow" and task.doc_md and task.execution_timeout and task.on_failure_callback for task in dag.tasks)
+    # A market of borrowers that tells of companies too has the same beside its own.
+    assert rendered_commands(dag_bag.dags[dag_id]) == rendered_commands(dag).replace("american_bankruptcy", "simulated")
     # What scores and trains borrowers does not start by the clock here, and this does.
     assert dag.timetable.can_be_scheduled
     assert not any(company_dags.dags[other].timetable.can_be_scheduled for other in ("nightly_scoring", "credit_training"))
@@ -192,7 +194,7 @@ def test_a_plain_job_fails_with_what_it_said_last():
 def test_a_late_file_fails_by_its_name(tmp_path, monkeypatch):
     lender = load_settings(source="lendingclub", data=tmp_path)
     monkeypatch.setattr(job_tasks, "load_settings", lambda: lender)
-    sensor = LandedFilesSensor(task_id="await_files", as_of_date="2011-06-30", timeout=0, poke_interval=0.01, mode="poke")
+    sensor = LandedFilesSensor(task_id="await_files", as_of_date="2011-06-30", product="lending", timeout=0, poke_interval=0.01, mode="poke")
     with pytest.raises(AirflowSensorTimeout, match=rf"late files, awaited for 0 minutes: accepted \(accepted.*in {tmp_path}\)"):
         sensor.execute({})
     (tmp_path / "accepted_2007.csv.gz").touch()
@@ -361,3 +363,9 @@ def test_dags_import_no_job_code_beyond_conf():
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             own = {name.split(".")[0] for name in names} & {"spark_jobs", "features", "models", "expectations", "serving"}
             assert not own, f"{path} imports {own}"
+
+
+def test_a_simulated_market_without_companies_has_no_dags_of_theirs(monkeypatch):
+    monkeypatch.setenv("MOSAIC_SIMULATION__COMPANIES", "0")
+    bag = DagBag(str(ROOT / "dags"))
+    assert bag.import_errors == {} and not set(COMPANY_DAG_IDS) & set(bag.dags) and "nightly_scoring" in bag.dags

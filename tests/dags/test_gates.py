@@ -31,12 +31,12 @@ def test_failure_of_a_table_that_nobody_expected_still_closes_the_gate():
 
 
 def test_task_fails_without_retry(monkeypatch):
-    monkeypatch.setattr(gates, "read_results", lambda job, as_of_date, work: [FAILED])
+    monkeypatch.setattr(gates, "read_results", lambda job, as_of_date, work, product: [FAILED])
     with pytest.raises(AirflowFailException, match=r"gate of ingest closed for 2011-06-30\nrepayment: no_nulls"):
-        require_gates("ingest", ["repayment"], "2011-06-30")
+        require_gates("ingest", ["repayment"], "2011-06-30", "night", "lending")
 
 
 def test_task_tells_what_passed(monkeypatch, capsys):
-    monkeypatch.setattr(gates, "read_results", lambda job, as_of_date, work: [PASSED])
-    require_gates("ingest", ["loan"], "2011-06-30")
+    monkeypatch.setattr(gates, "read_results", lambda job, as_of_date, work, product: [PASSED])
+    require_gates("ingest", ["loan"], "2011-06-30", "night", "lending")
     assert "loan: 100 rows passed" in capsys.readouterr().out

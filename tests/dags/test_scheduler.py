@@ -24,7 +24,7 @@ DAY = date(2025, 6, 30)
 # A market so small that all is done in minutes; what it learns is nothing to judge a model by. Eleven defaults train it, and the
 # four that judge it are fewer than MIN_DEFAULTS, so that they decide nothing.
 SMALL = {
-    "SIMULATION__BORROWERS": "300", "SIMULATION__HISTORY_MONTHS": "18",
+    "SIMULATION__BORROWERS": "300", "SIMULATION__HISTORY_MONTHS": "18", "SIMULATION__COMPANIES": "0",
     "TRAINING__FOLDS": "2", "TRAINING__TRAINING_COHORTS": "1", "TRAINING__MIN_DEFAULTS": "8",
     "TRAINING__MIN_AUC": "0", "TRAINING__ENSEMBLE_EPOCHS": "3", "TRAINING__ENSEMBLE_SEEDS": "1",
     "TRAINING__LIGHTGBM": '{"num_leaves": 5, "num_iterations": 10, "min_data_in_leaf": 5, "learning_rate": 0.1}',

@@ -164,7 +164,7 @@ def test_the_summary_tells_what_was_published(empty_market, monkeypatch, capsys)
     night = open_manifest(empty_market, build_manifest(empty_market, DAY, FILES, "3"))
     record_ingested(empty_market, night, {"loan": (1200, 7), "borrower": (800, 0)})
     summary.run(empty_market, DAY)
-    assert f"Batch {night.batch_id}: not published\n" in capsys.readouterr().out
+    assert f"Batch {night.batch_id} of lending: not published\n" in capsys.readouterr().out
 
     batch = make_batch(DAY)
     publish(empty_market, batch.__class__(night.batch_id, DAY, "1.0", {}))
@@ -177,7 +177,7 @@ def test_the_summary_tells_what_was_published(empty_market, monkeypatch, capsys)
     summary.run(empty_market, DAY)
     said = capsys.readouterr().out
     for line in (
-        f"Batch {night.batch_id}: published\n",
+        f"Batch {night.batch_id} of lending: published\n",
         "as of         2020-01-01, model version 3",
         "rows in       2,000 in 2 tables",
         "quarantined   loan 7",

@@ -124,8 +124,13 @@ def test_companies_have_a_pointer_of_their_own(empty_market):
     later = make_company_batch(DAY + timedelta(days=2))
     assert publish_companies(market, later) == "published"
     assert publication.rollback(market, companies.batch_id) == later.batch_id
-    with pytest.raises(PublicationRefused, match=f"{lending.batch_id} is not attached; batches to go back to: {later.batch_id}, {companies.batch_id}$"):
-        publication.rollback(market, lending.batch_id)
+    there = rf"{lending.batch_id} \(lending\), {later.batch_id} \(company\), {companies.batch_id} \(company\)"
+    with pytest.raises(PublicationRefused, match=f"nonsense is not attached; batches to go back to: {there}$"):
+        publication.rollback(market, "nonsense")
+    # A batch says by itself which pointer it is that moves.
+    assert publication.rollback(market, lending.batch_id) == lending.batch_id
+    told = read(market, "SELECT product, batch_id FROM publication.latest_publication ORDER BY product")
+    assert told == [("company", companies.batch_id), ("lending", lending.batch_id)]
 
 
 def test_readers_find_what_a_reason_code_says(database):

@@ -13,6 +13,7 @@ import pytest
 
 from conf.settings import Settings
 from conf.tables import TRUTH_DEFAULT
+from models.simulated_companies import COMPANY_LAYOUTS
 from models.simulated_export import LAYOUTS, customer_no
 from models.simulated_market import month_of, tenures, true_default_probability, walk
 from spark_jobs import simulate
@@ -25,7 +26,7 @@ NEXT = date(2026, 5, 3)
 @pytest.fixture
 def small(settings: Settings) -> Settings:
     """A market of 240 seats and six months of history."""
-    simulation = settings.simulation.model_copy(update={"borrowers": 240, "history_months": 6, "orders_per_night": 20})
+    simulation = settings.simulation.model_copy(update={"borrowers": 240, "companies": 60, "history_months": 6, "orders_per_night": 20})
     return settings.model_copy(update={"simulation": simulation, "data": settings.market / "landing"})
 
 
@@ -40,7 +41,7 @@ def rows(folder: Path, table: str, day: date) -> list[tuple[str, ...]]:
     for path in sorted((folder / table / day.isoformat()).glob("part-*.csv")):
         with path.open(newline="") as stream:
             header, *records = list(csv.reader(stream))
-        assert tuple(header) == LAYOUTS[table].columns
+        assert tuple(header) == (LAYOUTS | COMPANY_LAYOUTS)[table].columns
         found += map(tuple, records)
     return sorted(found)
 
@@ -49,7 +50,7 @@ def test_history_then_nights_and_a_rerun_that_changes_nothing(spark, small):
     simulate.run(spark, small, FIRST)
     folder = small.data_folder
     assert {path.parent.name for path in folder.glob("*/*/part-*.csv")} == {"2026-05-01"}
-    assert {path.name for path in folder.iterdir()} == {*LAYOUTS, "investor_order", "macro", "simulation.json"}
+    assert {path.name for path in folder.iterdir()} == {*LAYOUTS, *COMPANY_LAYOUTS, "investor_order", "macro", "simulation.json"}
     history = digests(folder)
 
     simulate.run(spark, small, NEXT)
@@ -74,11 +75,13 @@ def test_partitioning_changes_no_row(spark, small, tmp_path, monkeypatch):
     folders = []
     for tasks, seats in (("one", 10_000), ("many", 70)):
         monkeypatch.setattr(simulate, "HISTORY_TASK_BORROWERS", seats)
+        monkeypatch.setattr(simulate, "TASK_COMPANIES", seats // 3)
         landing = simulate.Landing(tmp_path / tasks)
         simulate.land_history(spark, landing, small.simulation, FIRST)
         folders.append(landing.folder)
     assert len(list((folders[1] / "loan" / "2026-05-01").iterdir())) == 4
-    for table in LAYOUTS:
+    assert len(list((folders[1] / "filing" / "2026-05-01").iterdir())) == 3
+    for table in (*LAYOUTS, *COMPANY_LAYOUTS):
         expected = rows(folders[0], table, FIRST)
         assert expected and rows(folders[1], table, FIRST) == expected
 
