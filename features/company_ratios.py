@@ -28,7 +28,10 @@ def build_statements(filing: DataFrame, statement_item: DataFrame) -> DataFrame:
     """
     accounts = [F.max(F.when(F.col("account") == name, F.col("value").cast("double"))).alias(name) for name in chart_of_accounts().accounts]
     annual = filing.where("period_months = 12").select("company_id", "filing_id", "period_end", "known_from", "is_consolidated")
-    return annual.join(statement_item.groupBy("filing_id").agg(*accounts), on="filing_id", how="inner")
+    items = statement_item.groupBy("filing_id").agg(F.max("known_from").alias("items_known_from"), *accounts)
+    # Amounts that were sent again may be known later than the filing that they are of.
+    known_from = F.greatest("known_from", "items_known_from")
+    return annual.join(items, on="filing_id", how="inner").withColumn("known_from", known_from).drop("items_known_from")
 
 
 def with_years(spine: DataFrame, statements: DataFrame) -> DataFrame:
