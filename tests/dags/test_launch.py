@@ -7,12 +7,13 @@ import os
 import signal
 import stat
 from contextlib import ExitStack
+from datetime import date
 from types import SimpleNamespace
 
 import pytest
 
 from conf.settings import load_settings
-from dags.launch import airflow_home
+from dags.launch import airflow_home, run
 from dags.launch import database as launch_database
 from dags.launch.airflow_api import AirflowApi, TaskState, _exception_lines
 from dags.launch.airflow_home import AirflowProblem
@@ -57,6 +58,19 @@ def test_secrets_are_made_once_and_are_private(market):
 def test_only_the_simulated_market_has_a_dag_that_simulates(market):
     assert "simulated_market" in dag_ids(market)
     assert "simulated_market" not in dag_ids(market.model_copy(update={"source": "lendingclub"}))
+
+
+def test_a_run_goes_through_a_night_of_each_product_and_trains_where_no_champion_is(market, monkeypatch):
+    began = []
+    monkeypatch.setattr(run, "run_dag", lambda api, processes, dag_id, day: began.append(dag_id))
+    monkeypatch.setattr(run, "has_champion", lambda settings, day: settings.product == "lending" or settings.training_dag in began)
+    run.run_night(market, None, None, date(2026, 1, 31))
+    assert began == ["simulated_market", "nightly_scoring", "company_training", "company_scoring"]
+    assert set(began) <= set(dag_ids(market))
+    began.clear()
+    none = market.model_copy(update={"simulation": market.simulation.model_copy(update={"companies": 0})})
+    run.run_night(none, None, None, date(2026, 1, 31))
+    assert began == ["simulated_market", "nightly_scoring"] and "company_scoring" not in dag_ids(none)
 
 
 def test_an_airflow_that_was_started_with_other_settings_is_not_used(market, tmp_path):
@@ -123,9 +137,9 @@ def server(monkeypatch):
 
 def test_the_database_goes_with_its_last_user(market, server):
     # A psql that started it and is closed first must not take it from a run that has joined.
-    with ExitStack() as run:
+    with ExitStack() as users:
         with launch_database.database(market):
-            run.enter_context(launch_database.database(market))
+            users.enter_context(launch_database.database(market))
         assert server.is_up
     assert not server.is_up
     assert server.calls.count("stop") == 1

@@ -160,6 +160,13 @@ def test_a_night_that_has_not_begun_is_refused_but_for_drawn_markets(settings):
         open_night.run(lender, date(2911, 6, 30))
 
 
+def test_each_product_has_a_night_of_its_own(empty_market):
+    companies = empty_market.model_copy(update={"product": "company"})
+    lending_night, company_night = (open_manifest(market, build_manifest(market, DAY, FILES, "3")) for market in (empty_market, companies))
+    assert lending_night.batch_id != company_night.batch_id
+    assert current_night(empty_market, DAY) == lending_night and current_night(companies, DAY) == company_night
+
+
 def test_the_summary_tells_what_was_published(empty_market, monkeypatch, capsys):
     night = open_manifest(empty_market, build_manifest(empty_market, DAY, FILES, "3"))
     record_ingested(empty_market, night, {"loan": (1200, 7), "borrower": (800, 0)})
@@ -187,7 +194,9 @@ def test_the_summary_tells_what_was_published(empty_market, monkeypatch, capsys)
         "allocated     25.00 of 500.00 USD, expected net return 0.0700 a year",
         "gates         1 of 2 passed",
         "closed: ingest.loan: too many broken",
+        f"No night of company was opened for {DAY}",
         "make psql SOURCE=simulated SQL='select * from publication.latest_borrower_score limit 5'",
+        "make psql SOURCE=simulated SQL='select * from publication.latest_company_score limit 5'",
     ):
         assert line in said
 
