@@ -185,14 +185,13 @@ def quarters(first: date, last: date) -> list[Period]:
 def _splits_of(
     periods: Sequence[Period], silver: Mapping[str, DataFrame], source: Source, settings: Settings, as_of_date: date
 ) -> Iterator[Split]:
-    """One split per period, in order of time."""
-    first, last = periods[0].first, periods[-1].last
-    month_ends = [month_end(first, month) for month in range(months_between(first, last) + 1)]
+    """One split per period, in order of time. What the session has cached is dropped after each."""
     monthly = settings.training.model_copy(update={"cohort_step_months": 1})
-    # Both are kept before anything is asked of them: the optimizer would carry a condition into 80 formulas without end.
-    later = build_training_set(silver, source, monthly, as_of_date, month_ends).persist()
-    require_no_leak(leak_measures(later, silver, source, settings, as_of_date), "the rows to test")
     for period in periods:
+        month_ends = [month_end(period.first, month) for month in range(months_between(period.first, period.last) + 1)]
+        # Both are kept before anything is asked of them: the optimizer would carry a condition into 80 formulas without end.
+        later = build_training_set(silver, source, monthly, as_of_date, month_ends).persist()
+        require_no_leak(leak_measures(later, silver, source, settings, as_of_date), "the rows to test")
         known = build_training_set(silver, source, settings.training, period.trained_on).persist()
         require_no_leak(
             leak_measures(known, silver, source, settings, period.trained_on), f"the training rows of {period.trained_on}"
@@ -200,8 +199,9 @@ def _splits_of(
         in_time = F.col("as_of_date").between(F.lit(period.first), F.lit(period.last))
         test = later.where(in_time).join(known, on=list(KEYS), how="left_anti")
         yield Split(f"trained on {period.trained_on}, tested on {period.first} to {period.last}", known, test)
-        known.unpersist()
-    later.unpersist()
+        # Not these two alone: what they were made from is cached too, each with some dozen broadcast tables of megabytes in
+        # its plan, which after eight quarters had filled a driver of 4 GiB.
+        known.sparkSession.catalog.clearCache()
 
 
 def predictions(
