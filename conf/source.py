@@ -410,10 +410,10 @@ class Source(_Model):
         if not tables:
             raise SourceError(f"{self.line('tables')}: no table of the product {product}; there are {list(self.tables)}")
         orders = self.orders if product == "lending" else None
-        others = _files_of(mappings for name, mappings in self.tables.items() if name not in tables) - _files_of(tables.values())
-        if self.orders and orders is None:
-            others = others | {self.orders.from_file}
-        files = {name: file for name, file in self.files.items() if name not in others}
+        others = _files_of(mappings for name, mappings in self.tables.items() if name not in tables)
+        if self.orders and not orders:
+            others.add(self.orders.from_file)
+        files = {name: file for name, file in self.files.items() if name not in others - _files_of(tables.values())}
         return self.model_copy(update={"tables": tables, "files": files, "orders": orders})
 
     def line(self, *place: str | int) -> str:

@@ -10,8 +10,8 @@ Markets whose source tells of no companies have no such DAG.
 from airflow.sdk import DAG
 
 from conf.settings import load_settings
-from conf.source import load_source, products_of
-from conf.tables import COMPANY_FEATURE, COMPANY_SCORE, FILING, INGEST_RECORDS, STATEMENT_ITEM, TABLES
+from conf.source import products_of
+from conf.tables import COMPANY_FEATURE, COMPANY_SCORE, FILING, INGEST_RECORDS, STATEMENT_ITEM
 from dags.job_tasks import (
     asset,
     await_files,
@@ -21,13 +21,14 @@ from dags.job_tasks import (
     gate,
     publication,
     run_job,
+    silver_tables,
     submit_job,
 )
 
 settings = load_settings()
 
 if "company" in products_of(settings):
-    silver = tuple(TABLES[name] for name in load_source(settings.source).of_product("company").tables)
+    silver = silver_tables("company")
     with DAG(
         "company_scoring",
         schedule=by_clock(settings.night.schedule),

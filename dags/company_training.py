@@ -11,8 +11,8 @@ there already change nothing. Markets whose source tells of no companies have no
 from airflow.sdk import DAG
 
 from conf.settings import load_settings
-from conf.source import load_source, products_of
-from conf.tables import COMPANY_TRAINING_SET, FILING, INGEST_RECORDS, STATEMENT_ITEM, TABLES
+from conf.source import products_of
+from conf.tables import COMPANY_TRAINING_SET, FILING, INGEST_RECORDS, STATEMENT_ITEM
 from dags.job_tasks import (
     approval_tasks,
     asset,
@@ -22,6 +22,7 @@ from dags.job_tasks import (
     gate,
     promote_credit,
     run_job,
+    silver_tables,
     submit_job,
     training_defaults,
 )
@@ -29,7 +30,7 @@ from dags.job_tasks import (
 settings = load_settings()
 
 if "company" in products_of(settings):
-    silver = tuple(TABLES[name] for name in load_source(settings.source).of_product("company").tables)
+    silver = silver_tables("company")
     with DAG(
         "company_training",
         schedule=by_clock(settings.night.training_schedule),

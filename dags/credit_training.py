@@ -13,8 +13,7 @@ night. It ingests first, as training reads silver; files that are there already 
 from airflow.sdk import DAG
 
 from conf.settings import load_settings
-from conf.source import load_source
-from conf.tables import INGEST_RECORDS, LOAN, REPAYMENT, TABLES, TRAINING_SET
+from conf.tables import INGEST_RECORDS, LOAN, REPAYMENT, TRAINING_SET
 from dags.job_tasks import (
     approval_tasks,
     asset,
@@ -24,12 +23,13 @@ from dags.job_tasks import (
     gate,
     promote_credit,
     run_job,
+    silver_tables,
     submit_job,
     training_defaults,
 )
 
 settings = load_settings()
-silver = tuple(TABLES[name] for name in load_source(settings.source).of_product(settings.product).tables)
+silver = silver_tables(settings.product)
 
 with DAG(
     "credit_training",

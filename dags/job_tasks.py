@@ -27,7 +27,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowSensorTimeout, Airfl
 from conf.settings import ROOT, Product, load_settings
 from conf.source import load_source
 from conf.spark import JOBS_PYTHON, is_local, packages_zip, spark_conf, spark_environment
-from conf.tables import Table
+from conf.tables import TABLES, Table
 from dags.drift import asks_training, training_run_id
 from dags.gates import Work, require_gates
 from dags.landed_files import missing_files
@@ -113,6 +113,11 @@ def training_defaults() -> dict[str, Any]:
     """What the DAGs that train have in common: the rest's, and with approval the patience for a person's answer."""
     patience = {"dagrun_timeout": timedelta(days=1) + APPROVAL_WAIT} if load_settings().training.approval else {}
     return dag_defaults("credit-risk") | patience
+
+
+def silver_tables(product: Product) -> tuple[Table, ...]:
+    """The silver tables that the source maps for a product."""
+    return tuple(TABLES[name] for name in load_source(load_settings().source).of_product(product).tables)
 
 
 def asset(table: Table) -> Asset:

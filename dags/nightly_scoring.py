@@ -13,7 +13,6 @@ By hand, each task is `python -m spark_jobs <task> --as-of-date <date>`.
 from airflow.sdk import DAG
 
 from conf.settings import load_settings
-from conf.source import load_source
 from conf.tables import (
     ALLOCATION,
     ALLOCATION_SUMMARY,
@@ -28,7 +27,6 @@ from conf.tables import (
     POPULATION,
     REPAYMENT,
     RISK_GROUP_CAP,
-    TABLES,
     UNSCORED,
 )
 from dags.job_tasks import (
@@ -40,12 +38,13 @@ from dags.job_tasks import (
     gate,
     publication,
     run_job,
+    silver_tables,
     submit_job,
     train_on_drift,
 )
 
 settings = load_settings()
-silver = tuple(TABLES[name] for name in load_source(settings.source).of_product(settings.product).tables)
+silver = silver_tables(settings.product)
 features = tuple(FEATURE_TABLES.values())
 
 with DAG(

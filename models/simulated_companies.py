@@ -17,6 +17,7 @@ right figures 2 to 14 months later, if the company still stands; the next year's
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -24,15 +25,15 @@ import pyarrow.compute as pc
 
 from conf.settings import Simulation
 from models.simulated_export import (
-    CURRENCY,
     Layout,
     Records,
     Window,
     code_text,
+    currency_text,
     day_text,
+    delivered,
     identifier,
     integer_text,
-    with_dirt,
 )
 from models.simulated_market import (
     FAR,
@@ -242,14 +243,14 @@ def filing_records(companies: Companies, after: int, until: int) -> Records:
     is_amendment, step, row = np.nonzero((days > after) & (days <= until))
     recorded = days[is_amendment, step, row]
     year = companies.founded[row] + step
-    wrong = np.where(is_amendment == 1, 0.0, companies.overstated[step, row])
+    amended = is_amendment == 1
+    wrong = np.where(amended, 0.0, companies.overstated[step, row])
     amounts = {name: values[step, row] for name, values in companies.amounts.items()}
     for name in ("total_assets", "current_assets", "receivables", "equity", "retained_earnings", "operating_income", "net_income"):
         amounts[name] = amounts[name] + wrong
     amounts["operating_expenses"] = amounts["operating_expenses"] - wrong
     company = identifier("K", companies.number[row], 9)
     first = pc.binary_join_element_wise(company, integer_text(year), "-")
-    amended = is_amendment == 1
     columns = {
         "filing_no": pc.if_else(pa.array(amended), pc.binary_join_element_wise(first, "A", "-"), first),
         "company_no": company,
@@ -259,17 +260,12 @@ def filing_records(companies: Companies, after: int, until: int) -> Records:
         "form": code_text(("ANNUAL", "AMENDED"), is_amendment),
         "restates": pc.if_else(pa.array(amended), first, pa.scalar(None, pa.string())),
         **{name: integer_text(np.round(amounts[name]).astype(np.int64)) for name in AMOUNTS},
-        "currency": code_text((CURRENCY,), np.zeros(len(row), np.int64)),
+        "currency": currency_text(len(row)),
     }
     return Records(columns, stream_key(stream_key(companies.key[row], 2), step * 2 + is_amendment), recorded)
 
 
 def export_companies(companies: Companies, simulation: Simulation, window: Window) -> dict[str, tuple[pa.Table, Ints]]:
     """The raw records of a window by table, all columns text, each with the day numbers on which they were recorded."""
-    base, makers = window.base, {"company": company_records, "filing": filing_records}
-    return {
-        table: with_dirt(
-            COMPANY_LAYOUTS[table], make(companies, base.after_of(table), base.until), simulation, window.after_of(table), window.until
-        )
-        for table, make in makers.items()
-    }
+    makers = {"company": partial(company_records, companies), "filing": partial(filing_records, companies)}
+    return delivered(COMPANY_LAYOUTS, makers, simulation, window)

@@ -12,7 +12,7 @@ Pure NumPy and Arrow, for one batch of seats; which borrowers stand in a batch c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cache, partial
@@ -191,9 +191,16 @@ def export(book: Book, simulation: Simulation, window: Window) -> dict[str, tupl
         "credit_inquiry": credit_inquiry_records, "account_month": account_month_records, "loan": loan_records,
         "repayment": partial(repayment_records, alive_after=window.after),
     }
+    return delivered(LAYOUTS, {table: partial(make, book) for table, make in makers.items()}, simulation, window)
+
+
+def delivered(
+    layouts: Mapping[str, Layout], makers: Mapping[str, Callable[[int, int], Records]], simulation: Simulation, window: Window
+) -> dict[str, tuple[pa.Table, Ints]]:
+    """The raw records of a window by table, as ``with_dirt`` makes them of what a maker finds after a day and until another."""
     base = window.base
     return {
-        table: with_dirt(LAYOUTS[table], make(book, base.after_of(table), base.until), simulation, window.after_of(table), window.until)
+        table: with_dirt(layouts[table], make(base.after_of(table), base.until), simulation, window.after_of(table), window.until)
         for table, make in makers.items()
     }
 
@@ -342,7 +349,7 @@ def _record_keys(book: Book, table: str, rows: Ints, record: Ints) -> Keys:
     return stream_key(stream_key(book.borrowers.key[rows], 100 + TABLE_NUMBER[table]), record)
 
 
-def _currency(count: int) -> pa.Array:
+def currency_text(count: int) -> pa.Array:
     return code_text((CURRENCY,), np.zeros(count, np.int64))
 
 
@@ -390,7 +397,7 @@ def borrower_records(book: Book, after: int, until: int) -> Records:
         "annual_income": _money(income),
         "side_income": _money(s.other_income * size),
         "income_checked": code_text(("N", "Y"), uniform(s.party, Purpose.VERIFIED) < 0.62),
-        "currency": _currency(len(rows)),
+        "currency": currency_text(len(rows)),
     }
     return Records(columns, _record_keys(book, "borrower", rows, recorded), recorded)
 
@@ -524,7 +531,7 @@ def credit_report_records(book: Book, after: int, until: int) -> Records:
         "revolving_balance": _money(balance),
         "revolving_usage_pct": _percent(balance / np.maximum(limit, 1), limit > 0),
         "past_due": _money(np.where(open_lines, lines.arrears, 0).sum(axis=1)),
-        "currency": _currency(len(rows)),
+        "currency": currency_text(len(rows)),
     }
     return Records(columns, _record_keys(book, "credit_report", rows, month), reported + (month > 0))
 
@@ -551,7 +558,7 @@ def credit_line_records(book: Book, after: int, until: int) -> Records:
         "arrears": _money(lines.arrears[pair, line]),
         "worst_arrears_days": integer_text(lines.worst_days[pair, line]),
         "state": code_text(("O", "C"), is_closed),
-        "currency": _currency(len(pair)),
+        "currency": currency_text(len(pair)),
     }
     return Records(
         columns, _record_keys(book, "credit_line", of_pair, month[pair] * 16 + line), (reported + (month > 0))[pair]
@@ -638,7 +645,7 @@ def account_month_records(book: Book, after: int, until: int) -> Records:
         "bookings": integer_text(bookings),
         "card_usage_pct": _percent(usage),
         "salary_credits": _money(salary),
-        "currency": _currency(count),
+        "currency": currency_text(count),
     }
     return Records(columns, _record_keys(book, "account_month", rows, step), recorded)
 
@@ -687,7 +694,7 @@ def loan_records(book: Book, after: int, until: int) -> Records:
         "funded": _money(np.floor(amount * share / 25) * 25 * (share < 1) + amount * (share == 1)),
         "state": code_text(_LOAN_STATES, state),
         "ended_at": day_text(book.closed_on[row, loan], "iso", number == 3),
-        "currency": _currency(len(row)),
+        "currency": currency_text(len(row)),
     }
     return Records(columns, _record_keys(book, "loan", row, loan * 8 + number), recorded)
 
@@ -766,7 +773,7 @@ def repayment_records(book: Book, after: int, until: int, *, alive_after: int) -
         "paid_date": day_text(paid_on, "dotted", paid_on < FAR),
         "paid_amount": _money(amount),
         "days_late": integer_text(days),
-        "currency": _currency(len(row)),
+        "currency": currency_text(len(row)),
     }
     return Records(columns, _record_keys(book, "repayment", row, (loan * 64 + number) * 8 + event), recorded)
 

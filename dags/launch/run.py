@@ -14,7 +14,7 @@ import psycopg2
 
 from conf.database import role_dsn
 from conf.settings import Settings, load_settings
-from conf.source import SourceError, load_source
+from conf.source import SourceError, load_source, products_of
 from dags.drift import training_run_id
 from dags.landed_files import missing_files
 from dags.launch import airflow_home
@@ -60,7 +60,12 @@ def refuse_missing_files(settings: Settings, as_of_date: date) -> None:
 
     The simulated market writes its files first.
     """
-    missing = [] if settings.source == "simulated" else missing_files(load_source(settings.source).of_product(settings.product), settings.data_folder, as_of_date)
+    if settings.source == "simulated":
+        return
+    source = load_source(settings.source)
+    missing = [
+        file for product in products_of(settings) for file in missing_files(source.of_product(product), settings.data_folder, as_of_date)
+    ]
     if missing:
         raise RunFailed(f"missing files: {'; '.join(missing)}: name their folder with DATA=, or put them there")
 
