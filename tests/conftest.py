@@ -17,8 +17,9 @@ from conf.settings import ROOT, Settings, Training, load_settings
 
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
-# A test's frames are small and its plans many: the second compiler of the JVM would work for nothing.
-os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+# A test's frames are small and its plans many: the second compiler of the JVM would work for nothing. Without it, the JVM keeps
+# 48 MiB for compiled code, which these plans fill: it would go on throwing code away and compiling it again.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=512m")
 # Nor is a plan for a few rows worth compiling; tests with more of them compile, as jobs do (compiled_plans).
 INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 
