@@ -365,6 +365,14 @@ class Settings(BaseSettings):
             raise ValueError("a URL is needed: postgresql://user:password@host:5432/database")
         return SecretStr(url)
 
+    @field_validator("mlflow_tracking_uri")
+    @classmethod
+    def _is_server(cls, uri: str | None) -> str | None:
+        # A database alone would leave the models on the disk of whoever trained them.
+        if uri is not None and not re.match("https?://[^/]+", uri):
+            raise ValueError(f"the URL of an MLflow server is needed, https://mlflow.example.com, not {uri.partition(':')[0]}:…")
+        return uri
+
     @model_validator(mode="after")
     def _executors_reach_everything(self) -> Settings:
         missing = [name for name in ("lake", "database_dsn") if not getattr(self, name)]

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import replace
+
+import boto3
+import httpx
 import lightgbm
 import mlflow
 import numpy as np
 import pandas as pd
+import psycopg2
 import pytest
+import tenacity
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from moto.server import ThreadedMotoServer
 
 from conf.company_features import COMPANY_REASON_WORDS
-from conf.settings import WrongSetting, load_settings
+from conf.database import admin_dsn
+from conf.settings import ROOT, WrongSetting, load_settings
 from models import registry
 from models.calibration import Calibrator
 from models.company_model import CompanyModel, monotone_constraints
@@ -109,3 +122,87 @@ def test_grades_rise_to_one(monkeypatch):
     monkeypatch.setenv("MOSAIC_COMPANY__GRADES", '{"A": 0.5, "B": 0.1, "C": 1.0}')
     with pytest.raises(WrongSetting, match="the limits of grades rise"):
         load_settings()
+
+
+@pytest.fixture
+def registry_server(database, free_port, tmp_path, monkeypatch):
+    """An MLflow server with its records in PostgreSQL and its artifacts in a bucket, whose keys it alone has; yields its
+    address, a client of the bucket, and a connection to the records."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "MLFLOW_S3_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    dsn = admin_dsn(database).rpartition("/")[0] + "/mlflow"
+    with closing(psycopg2.connect(admin_dsn(database))) as session:
+        session.autocommit = True
+        with session.cursor() as cursor:
+            cursor.execute("CREATE DATABASE mlflow")
+    store = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    store.start()
+    keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
+    endpoint = "http://{}:{}".format(*store.get_host_and_port())
+    bucket = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys)
+    bucket.create_bucket(Bucket="models")
+    address = f"http://127.0.0.1:{free_port()}"
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", address.rpartition(":")[2], "--workers", "1",
+         "--backend-store-uri", dsn.replace("postgresql:", "postgresql+psycopg2:"), "--artifacts-destination", "s3://models/mosaicloan"],
+        env=os.environ | {"MLFLOW_S3_ENDPOINT_URL": endpoint} | {name.upper(): value for name, value in keys.items()},
+        cwd=tmp_path, start_new_session=True,
+    )
+    try:
+        for attempt in tenacity.Retrying(wait=tenacity.wait_fixed(0.5), stop=tenacity.stop_after_delay(120)):
+            with attempt:
+                httpx.get(f"{address}/health").raise_for_status()
+        with closing(psycopg2.connect(dsn)) as session:
+            yield address, bucket, session
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+        store.stop()
+        with closing(psycopg2.connect(admin_dsn(database))) as session:
+            session.autocommit = True
+            with session.cursor() as cursor:
+                cursor.execute("DROP DATABASE mlflow WITH (FORCE)")
+
+
+def test_a_server_with_postgresql_and_a_bucket_hands_the_champion_to_another_process(model, registry_server, tmp_path):
+    address, bucket, records = registry_server
+    market = load_settings(source="american_bankruptcy", home=tmp_path / "var", mlflow_tracking_uri=address)
+    with pytest.raises(registry.NoChampion):
+        registry.champion_version(market)
+    first, second = (
+        registry.log_model(
+            None, market, one, run_name="one", parameters={"seed": 1}, metrics={"judging_auc": 0.9},
+            tags={"trained_on": "2019-04-30"}, figures={},
+        )
+        for one in (model, replace(model, calibrator=Calibrator(1.0, 1.0, 0.0, "calibration_cohort")))
+    )
+    registry.make_champion(market, first, "by a test")
+
+    kept = [one["Key"] for one in bucket.list_objects_v2(Bucket="models", Prefix="mosaicloan/")["Contents"]]
+    assert sum(key.endswith("booster.txt") for key in kept) == 2
+    with records.cursor() as cursor:
+        cursor.execute("SELECT alias, version FROM registered_model_aliases WHERE name = %s", (market.model_name,))
+        assert cursor.fetchall() == [("champion", int(first))]
+    assert not market.market.exists() and not (tmp_path / "mlruns").exists()
+
+    rows = np.random.default_rng(3).normal(0, 2, (20, 3))
+    np.save(tmp_path / "rows.npy", rows)
+    script = (
+        "import sys, numpy as np\n"
+        "from conf.settings import load_settings\n"
+        "from models import registry\n"
+        "market = load_settings()\n"
+        "model = registry.load_company_model(market, registry.champion_version(market))\n"
+        "np.save(sys.argv[2], model.probabilities(np.load(sys.argv[1])))\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "rows.npy"), str(tmp_path / "found.npy")], check=True, cwd=ROOT,
+        env=os.environ | {"MOSAIC_SOURCE": market.source, "MOSAIC_HOME": str(market.home), "MOSAIC_MLFLOW_TRACKING_URI": address},
+    )
+    assert (np.load(tmp_path / "found.npy") == model.probabilities(rows)).all()
+    assert [one.number for one in registry.versions(market)] == [second, first]
+
+
+def test_a_database_is_no_registry(tmp_path):
+    with pytest.raises(WrongSetting, match="URL of an MLflow server is needed"):
+        load_settings(home=tmp_path / "var", mlflow_tracking_uri="postgresql://mlflow:secret@db/mlflow")
