@@ -85,16 +85,16 @@ class CompanyModel:
         sent = frame.sparkSession.sparkContext.broadcast(self)
 
         @pandas_udf(_SCORED)
-        def scored(batches: Iterator[tuple[pd.Series, ...]]) -> Iterator[pd.DataFrame]:
+        def scored(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
             model = sent.value
-            for columns in batches:
-                matrix = np.column_stack([column.to_numpy(dtype="float64") for column in columns])
+            for batch in batches:
+                matrix = batch.to_numpy(dtype="float64")
                 told = pd.DataFrame(model.probabilities(matrix), columns=list(PROBABILITIES))
                 told["raw_hazard"] = 1 / (1 + np.exp(-model.hazard_log_odds(matrix, 1)))
                 yield told.assign(reason_codes=model.reason_codes(matrix))
 
         grade = F.coalesce(*(F.when(F.col(PROBABILITIES[0]) <= limit, F.lit(name)) for name, limit in self.grades.items()))
-        return frame.withColumn("_scored", scored(*self.features)).select("*", "_scored.*").drop("_scored").withColumn("grade", grade)
+        return frame.withColumn("_scored", scored(F.struct(*self.features))).select("*", "_scored.*").drop("_scored").withColumn("grade", grade)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the trees in memory, which every task reads anew from their text."""
