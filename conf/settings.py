@@ -153,13 +153,15 @@ class Company(_Section):
     recent_years: of the filings whose first year has passed, those of so many years calibrate and judge, on different parties;
     earlier ones train, with what had been seen of them before. calibration_share: of parties, in these years. min_events:
     distresses that training and calibration each need. grades: of each the highest one-year probability, the safest first.
-    max_gap_share: of the companies with a year's statements, those whose years have a gap.
+    max_gap_share: of the companies with a year's statements, those whose years have a gap. max_score_age_days: how old a published
+    company score may be to stand for a company that borrows.
     """
 
     recent_years: Annotated[int, Field(ge=1)]
     calibration_share: Fraction
     min_events: Annotated[int, Field(ge=1)]
     max_gap_share: Fraction
+    max_score_age_days: Annotated[int, Field(ge=0)]
     lightgbm: dict[str, int | float | str | bool]
     grades: dict[str, Fraction]
 

@@ -256,7 +256,8 @@ BORROWER_SCORE = _gold(
     batch_id STRING NOT NULL""",
     ("borrower_id", "as_of_date"),
     "score",
-    """Calibrated scores. risk_group: 1 the safest to 5. raw_prob_default: the network's output before calibration.
+    """Calibrated scores. risk_group: 1 the safest to 5. raw_prob_default: the network's output before calibration. Of a company
+    that has a company score, probability, points, group and reasons are that score's; log-odds and raw_prob_default the credit model's.
     reason_codes: what moved this score most, strongest first (conf.reasons); null in scores from before there were reasons.""",
 )
 _COMPANY_FEATURE_COLUMNS = ", ".join(f"{feature.name} DOUBLE" for feature in COMPANY_FEATURES)
@@ -428,8 +429,8 @@ SILVER: tuple[Table, ...] = (
 )
 # What a market of companies has, and no other.
 OF_COMPANIES: tuple[Table, ...] = (COMPANY, FILING, STATEMENT_ITEM, COMPANY_FEATURE, COMPANY_TRAINING_SET, COMPANY_SCORE)
-# What ingest passes through its gates beside the silver tables that a source fills.
-INGEST_RECORDS: tuple[Table, ...] = (INVESTOR_ORDER, LANDED_FILE, QUARANTINE)
+# What ingest passes through its gates beside the silver tables that a source fills, and the orders of a lending market.
+INGEST_RECORDS: tuple[Table, ...] = (LANDED_FILE, QUARANTINE)
 GOLD: tuple[Table, ...] = (
     POPULATION, UNSCORED, *FEATURE_TABLES.values(), TRAINING_SET, BORROWER_SCORE, DRIFT, EXPECTED_PERFORMANCE, LOAN_VALUATION,
     RISK_GROUP_CAP, HOLDING, ALLOCATION, ALLOCATION_SUMMARY, FRONTIER, FRONTIER_HOLDING, COMPANY_FEATURE, COMPANY_TRAINING_SET,

@@ -89,7 +89,7 @@ def known_reasons(name: str) -> list[TableRule]:
 
     No row rule: a table keeps the constraints that it was made with, and the catalogue grows.
     """
-    words = {BORROWER_SCORE.name: REASON_WORDS, COMPANY_SCORE.name: COMPANY_REASON_WORDS}.get(name)
+    words = {BORROWER_SCORE.name: REASON_WORDS | COMPANY_REASON_WORDS, COMPANY_SCORE.name: COMPANY_REASON_WORDS}.get(name)
     if words is None:
         return []
     codes = ", ".join(f"'{code}'" for code in words)

@@ -15,6 +15,7 @@ from expectations.measures import Bound
 from features.blocks import split_blocks, with_features
 from features.point_in_time import narrowed
 from features.population import build_night_candidates, build_unscored, is_too_thin
+from spark_jobs.borrowing_companies import IS_SCORED_COMPANY, read_company_scores, with_company_scores
 from spark_jobs.gates import Checked, check_tables, withdraw_results
 from spark_jobs.lake import Lake
 from spark_jobs.manifest import current_night
@@ -34,12 +35,14 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     silver = narrowed(read_silver(lake, night.silver_versions), as_of_date, as_of_date)
 
     # Each is the ground of several tables; small beside the histories that they are made from.
-    candidates = build_night_candidates(silver, as_of_date, source.default_days).persist()
+    candidates = build_night_candidates(silver, as_of_date, source.default_days)
+    candidates = with_company_scores(candidates, read_company_scores(lake, night)).persist()
     assessed = with_features(
         candidates.where(~F.col("is_defaulted")), silver, source.account_month_lag_days
     ).persist()
-    population = assessed.where(~is_too_thin())
-    unscored = build_unscored(candidates.where("is_defaulted"), assessed)
+    # A company's statements tell enough of it.
+    population = assessed.where(~is_too_thin() | F.col(IS_SCORED_COMPANY))
+    unscored = build_unscored(candidates.where("is_defaulted"), assessed.where(~F.col(IS_SCORED_COMPANY)))
     blocks = split_blocks(population)
 
     lake.replace(POPULATION, population, as_of_date)

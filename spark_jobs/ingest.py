@@ -84,14 +84,15 @@ def _ingest(lake: Lake, source: Source, night: Night, make_sure: Callable[[], No
     load_order_files(settings, source, orders, as_of_date)
     landing = land_files(lake, source, night)
     of_companies = settings.product == "company"
-    tables = [table for table in SILVER if table in (MARKET_INDICATOR, INVESTOR_ORDER) or (table in OF_COMPANIES) == of_companies]
+    tables = [table for table in SILVER if table is MARKET_INDICATOR or (table in OF_COMPANIES) == of_companies]
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         list(pool.map(lake.create, (*tables, QUARANTINE)))
     take_back(lake)
     mapped_tables = [table for rank in RANKS for table in rank if table.name in source.tables]
     mark_mapping(lake, landing.pending, night, versions(lake, mapped_tables) if landing.pending else {})
     map_files(lake, source, landing.pending, landing.ever)
-    ingest_orders(lake, source, as_of_date)
+    if not of_companies:
+        ingest_orders(lake, source, as_of_date)
 
     per_file = landed_counts(lake, source, mapped_tables)
     of_night = {table: count_rows(per_file[table.name], landing.of_batch(night.batch_id)) for table in mapped_tables}
@@ -101,7 +102,7 @@ def _ingest(lake: Lake, source: Source, night: Night, make_sure: Callable[[], No
         for table, counts in of_night.items()
     }
     checks = [Checked(table, more={"broken_share": share}) for table, share in shares.items()]
-    checks += [Checked(table) for table in INGEST_RECORDS]
+    checks += [Checked(table) for table in (*(() if of_companies else (INVESTOR_ORDER,)), *INGEST_RECORDS)]
     check_tables(lake, checks, as_of_date, night.batch_id)
     make_sure()
     mark_mapped(lake, [*landing.pending, *(landed for landed, _ in orders)], night)

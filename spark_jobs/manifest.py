@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from types import MappingProxyType
 
 from psycopg2.extras import Json, execute_values
@@ -26,6 +26,15 @@ _CODE_FOLDERS = ("conf", "expectations", "features", "models", "spark_jobs")
 _NOT_CODE = ("conf/mosaic.yaml", "conf/sources/")
 
 
+# Not behind the batch that readers read, so that a rollback of the companies' scores counts here too.
+_NEWEST = """
+SELECT log.batch_id FROM publication.publication_log log JOIN publication.current_batch current USING (product)
+WHERE log.product = 'company' AND log.action IN ('publish', 'backfill', 'rollback')
+AND (log.manifest ->> 'as_of_date')::date BETWEEN %(oldest)s AND least(%(as_of_date)s, current.as_of_date)
+ORDER BY (log.manifest ->> 'as_of_date')::date DESC, log.batch_id = current.batch_id DESC, log.entry DESC LIMIT 1
+"""
+
+
 class NoOpenNight(LookupError):
     """No manifest has been written for the as-of date."""
 
@@ -35,7 +44,8 @@ class Night:
     """One night's work: what it is called and what it reads.
 
     landed_files: relative path to SHA-256. silver_versions: Delta version by table name, empty until ingest pins them.
-    tops_up: the batch whose allocations, and those that it built on, are owned already; None for the first.
+    tops_up: the batch whose allocations, and those that it built on, are owned already; None for the first. company_batch:
+    the batch of company scores that companies which borrow are scored by; None where there is none.
     """
 
     batch_id: str
@@ -44,6 +54,7 @@ class Night:
     landed_files: Mapping[str, str]
     silver_versions: Mapping[str, int] = field(default_factory=dict)
     tops_up: str | None = None
+    company_batch: str | None = None
 
 
 def build_manifest(
@@ -54,11 +65,12 @@ def build_manifest(
     macro_files: Mapping[str, str] = MappingProxyType({}),
     orders: str = "",
     tops_up: str | None = None,
+    company_batch: str | None = None,
 ) -> dict[str, object]:
     """All that determines a night's results: no clock, no place, no secret.
 
     landed_files and macro_files: SHA-256 by path; orders: digest of the orders that a front end placed; tops_up: the batch
-    that the night builds on.
+    that the night builds on; company_batch: that of the scores of companies which borrow.
     """
     return {
         "source": settings.source,
@@ -68,6 +80,7 @@ def build_manifest(
         "macro_files": dict(sorted(macro_files.items())),
         "orders": orders,
         "tops_up": tops_up,
+        "company_batch": company_batch,
         "model_version": model_version,
         "configuration": configuration_hash(settings),
         "code_version": code_version(settings.source),
@@ -128,6 +141,16 @@ def orders_digest(settings: Settings, moment: datetime) -> str:
         return cursor.fetchone()[0]
 
 
+def newest_company_batch(settings: Settings, as_of_date: date) -> str | None:
+    """The published batch of company scores that borrowers are scored by on a date: of that day, or of at most
+    company.max_score_age_days before; None where there is none."""
+    oldest = as_of_date - timedelta(days=settings.company.max_score_age_days)
+    with closing(connect(settings, "publisher")) as session, session, session.cursor() as cursor:
+        cursor.execute(_NEWEST, {"oldest": oldest, "as_of_date": as_of_date})
+        found = cursor.fetchone()
+    return found[0] if found else None
+
+
 def open_manifest(settings: Settings, manifest: Mapping[str, object]) -> Night:
     """Write the manifest as the current night of its as-of date; one that is there becomes the current one again."""
     with closing(connect(settings, "publisher")) as session, session, session.cursor() as cursor:
@@ -164,16 +187,31 @@ def current_night(settings: Settings, as_of_date: date, training: bool = False) 
             f"no night is open for {as_of_date}: run `python -m spark_jobs open_night --as-of-date {as_of_date} "
             f"--product {settings.product}{' --training' if training else ''}` first"
         )
-    name, manifest, silver_versions = found
-    return Night(name, as_of_date, manifest["model_version"], manifest["landed_files"], silver_versions, manifest.get("tops_up"))
+    return _night(*found)
+
+
+def night_of(settings: Settings, batch_id: str) -> Night:
+    """The night that made a batch."""
+    return _night(batch_id, *_written(settings, batch_id))
 
 
 def manifest_of(settings: Settings, night: Night) -> dict[str, object]:
     """The manifest as it was written, with the silver versions that the night read."""
-    with closing(connect(settings, "publisher")) as session, session, session.cursor() as cursor:
-        cursor.execute("SELECT manifest, silver_versions FROM ops.run_manifest WHERE batch_id = %s", (night.batch_id,))
-        manifest, silver_versions = cursor.fetchone()
+    manifest, silver_versions = _written(settings, night.batch_id)
     return manifest | {"silver_versions": silver_versions}
+
+
+def _written(settings: Settings, batch_id: str) -> tuple[dict, dict[str, int]]:
+    with closing(connect(settings, "publisher")) as session, session, session.cursor() as cursor:
+        cursor.execute("SELECT manifest, silver_versions FROM ops.run_manifest WHERE batch_id = %s", (batch_id,))
+        return cursor.fetchone()
+
+
+def _night(batch_id: str, manifest: Mapping, silver_versions: Mapping[str, int]) -> Night:
+    return Night(
+        batch_id, date.fromisoformat(manifest["as_of_date"]), manifest["model_version"], manifest["landed_files"], silver_versions,
+        manifest.get("tops_up"), manifest.get("company_batch"),
+    )
 
 
 def pin_silver_versions(settings: Settings, night: Night, versions: Mapping[str, int]) -> None:

@@ -10,7 +10,7 @@ from conf.settings import Settings
 from conf.source import load_source
 from spark_jobs.counted_nights import counted_nights
 from spark_jobs.landing import landed_files
-from spark_jobs.manifest import build_manifest, macro_files, open_manifest, orders_digest
+from spark_jobs.manifest import build_manifest, macro_files, newest_company_batch, open_manifest, orders_digest
 from spark_jobs.orders import day_end
 
 # Its days are drawn, not awaited.
@@ -35,7 +35,9 @@ def run(settings: Settings, as_of_date: date, training: bool = False) -> None:
     # Training neither buys nor owns anything.
     before = [] if training else counted_nights(settings, as_of_date)
     tops_up = before[-1].batch_id if before else None
-    manifest = build_manifest(settings, as_of_date, files, model_version, macro_files(settings), orders, tops_up)
+    borrows = settings.product == "lending" and not training
+    companies = newest_company_batch(settings, as_of_date) if borrows else None
+    manifest = build_manifest(settings, as_of_date, files, model_version, macro_files(settings), orders, tops_up, companies)
     night = open_manifest(settings, manifest)
     print(f"night {night.batch_id}: {len(files)} landed files, model version {model_version}")
 

@@ -33,6 +33,8 @@ from spark_jobs.lake import Lake
 from spark_jobs.manifest import Night
 
 TRAINED_ON, NIGHT = date(2011, 3, 31), date(2010, 3, 31)
+# b00101, a person, is of the same identity group.
+COMPANY, COMPANY_REASONS = "b00100", ["company_leverage_raised_risk"]
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +95,15 @@ def trained(spark, market, rows, module_patch):
 
 @pytest.fixture(scope="module")
 def scored(spark, market, rows, trained, module_patch):
-    """The night of 2010-03-31: 400 in the population, the last of them without a row in the behaviour block."""
+    """The night of 2010-03-31: 400 in the population, the last of them without a row in the behaviour block, one a company with
+    statements."""
     lake = Lake(spark, market)
-    people = rows.where(F.col("as_of_date") == F.lit(NIGHT)).withColumn("borrower_type", F.lit("person"))
+    kind = F.when(F.col("borrower_id") == COMPANY, "company").otherwise("person")
+    people = rows.where(F.col("as_of_date") == F.lit(NIGHT)).withColumn("borrower_type", kind)
+    companies = spark.createDataFrame(
+        [("g00050", 0.3, COMPANY_REASONS)], "identity_group_id STRING, company_prob DOUBLE, company_reason_codes ARRAY<STRING>"
+    )
+    module_patch.setattr(score, "read_company_scores", lambda lake, night: companies)
     lake.replace(POPULATION, people, NIGHT)
     for block in BLOCKS:
         known = people if block != "behavior" else people.where("borrower_id <> 'b00399'")
@@ -167,13 +175,23 @@ def test_everyone_in_the_population_has_a_score(scored, market):
     assert len(scored) == 400
     assert scored["prob_default"].between(0, 1, inclusive="neither").all()
     assert set(scored["risk_group"]) <= {1, 2, 3, 4, 5}
-    assert (scored["reason_codes"].map(len) == 4).all()
-    assert {code for codes in scored["reason_codes"] for code in codes} <= REASON_WORDS.keys()
+    of_model = scored[scored["borrower_id"] != COMPANY]
+    assert (of_model["reason_codes"].map(len) == 4).all()
+    assert {code for codes in of_model["reason_codes"] for code in codes} <= REASON_WORDS.keys()
     assert (scored["model_version"] == "1").all()
     assert (scored["batch_id"] == "2010-03-31-0123456789ab").all()
     assert (scored["horizon_months"] == 12).all()
     # More points, less risk.
     assert (scored.sort_values("prob_default")["score_points"].diff().dropna() <= 0).all()
+
+
+def test_a_company_that_borrows_carries_its_company_score(scored):
+    found = scored.set_index("borrower_id").loc[COMPANY]
+    assert (found["borrower_type"], found["prob_default"], list(found["reason_codes"])) == ("company", 0.3, COMPANY_REASONS)
+    assert found["raw_prob_default"] != 0.3, "what the credit model says stays beside it"
+    # Its like by risk: the riskiest groups of these rows, of which some 18% default.
+    assert found["risk_group"] >= 4
+    assert (scored["prob_default"] == 0.3).sum() == 1
 
 
 def test_the_night_is_held_against_the_rows_that_trained(scored, spark, market):
@@ -220,7 +238,7 @@ def test_too_few_reasons_fail_the_gate(spark, market, scored, module_patch):
     fewer = F.when(F.col("borrower_id") > "b00390", F.slice("reason_codes", 1, 3)).otherwise(F.col("reason_codes"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(score, "build_borrower_score", lambda *given: whole(*given).withColumn("reason_codes", fewer))
-        with pytest.raises(GateFailed, match=r"few_reasons_share = 0\.0225 .*fewer reasons than 4"):
+        with pytest.raises(GateFailed, match=r"few_reasons_share = 0\.0225564 .*fewer reasons than 4"):
             score.run(spark, market, NIGHT)
 
 
