@@ -302,6 +302,14 @@ DRIFT = _gold(
     """How far each feature, and prob_default, lies from the training rows of the model that scored the night. psi: population
     stability index over tenths of the training rows and nulls. level: stable, watch, shifted or too_few_rows.""",
 )
+COMPANY_DRIFT = _gold(
+    "company_drift",
+    DRIFT.ddl,
+    ("column_name", "as_of_date"),
+    "score_company",
+    """How far each feature of a company's own, and prob_distress_1y, lies from the filings that calibrated the model that scored the
+    night, in the columns of drift.""",
+)
 EXPECTED_PERFORMANCE = _gold(
     "expected_performance",
     """as_of_date DATE NOT NULL, row_count BIGINT NOT NULL, expected_auc DOUBLE NOT NULL, expected_brier DOUBLE NOT NULL,
@@ -428,13 +436,13 @@ SILVER: tuple[Table, ...] = (
     MARKET_INDICATOR, INVESTOR_ORDER,
 )
 # What a market of companies has, and no other.
-OF_COMPANIES: tuple[Table, ...] = (COMPANY, FILING, STATEMENT_ITEM, COMPANY_FEATURE, COMPANY_TRAINING_SET, COMPANY_SCORE)
+OF_COMPANIES: tuple[Table, ...] = (COMPANY, FILING, STATEMENT_ITEM, COMPANY_FEATURE, COMPANY_TRAINING_SET, COMPANY_SCORE, COMPANY_DRIFT)
 # What ingest passes through its gates beside the silver tables that a source fills, and the orders of a lending market.
 INGEST_RECORDS: tuple[Table, ...] = (LANDED_FILE, QUARANTINE)
 GOLD: tuple[Table, ...] = (
     POPULATION, UNSCORED, *FEATURE_TABLES.values(), TRAINING_SET, BORROWER_SCORE, DRIFT, EXPECTED_PERFORMANCE, LOAN_VALUATION,
     RISK_GROUP_CAP, HOLDING, ALLOCATION, ALLOCATION_SUMMARY, FRONTIER, FRONTIER_HOLDING, COMPANY_FEATURE, COMPANY_TRAINING_SET,
-    COMPANY_SCORE, GATE_RESULT,
+    COMPANY_SCORE, COMPANY_DRIFT, GATE_RESULT,
 )
 TABLES: dict[str, Table] = {table.name: table for table in (LANDED_FILE, *SILVER, QUARANTINE, *GOLD, TRUTH_DEFAULT)}
 

@@ -3,7 +3,8 @@
 The night of companies: from the statements known on the as-of date to published probabilities of distress.
 
 Check that a champion model exists → wait for files → open the night (run manifest) → ingest → ratios and scores → publication,
-with a gate behind each job that writes tables. It is a night of its own, beside nightly_scoring where a market has borrowers too.
+with a gate behind each job that writes tables. Behind the publication, drift of the scored companies may start the DAG
+company_training for the same day. It is a night of its own, beside nightly_scoring where a market has borrowers too.
 Markets whose source tells of no companies have no such DAG.
 """
 
@@ -23,6 +24,7 @@ from dags.job_tasks import (
     run_job,
     silver_tables,
     submit_job,
+    train_on_drift,
 )
 
 settings = load_settings()
@@ -53,3 +55,4 @@ if "company" in products_of(settings):
         gate_scores = gate("gate_scores", "score_company", (COMPANY_FEATURE, COMPANY_SCORE), product="company")
 
         chain_gated(check_champion, await_files("company"), open_night, (ingest, gate_silver), (score_company, gate_scores), publish)
+        train_on_drift(publish, "company")

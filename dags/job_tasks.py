@@ -44,7 +44,7 @@ LASTING_ERRORS = (
     "GateFailed", "SourceError", "MappingError", "LandingError", "WrongColumns", "MissingTable", "NoChampion", "NoOpenNight",
     "FutureNight", "BeforeTheMarket", "AnotherMarket", "NoPassword", "WrongSetting", "ModuleNotFoundError", "TooFewDefaults",
     "TooFewCohorts", "NoCohort", "NoHistory", "TooManyRows", "PublicationRefused", "NoChallenger",
-    "FetchRefused", "NoVintages",
+    "FetchRefused", "NoVintages", "ReplacedScores",
 )
 
 
@@ -315,23 +315,24 @@ def chain_gated(*steps: BaseOperator | tuple[BaseOperator, PythonOperator]) -> N
         before = tasks
 
 
-def train_on_drift(publish: BaseOperator) -> None:
-    """Behind the publication: a training for the same as-of date, where the night's drift asks for one.
+def train_on_drift(publish: BaseOperator, product: Product = "lending") -> None:
+    """Behind the publication: a training of the product's model for the same as-of date, where the night's drift asks for one.
 
     Airflow judges a run by its last task alone, and drift is information: that task comes as soon as the night is
     published, whatever becomes of the others.
     """
+    of_product = load_settings(product=product)
     drift = ShortCircuitOperator(
         task_id="drift",
         doc_md="Whether the night's drift asks for training; says which columns moved, and the limits. Starts no JVM.",
         python_callable=asks_training,
-        op_kwargs={"as_of_date": AS_OF_DATE},
+        op_kwargs={"as_of_date": AS_OF_DATE, "product": product},
         ignore_downstream_trigger_rules=False,
     )
     train = TriggerDagRunOperator(
         task_id="train_on_drift",
-        doc_md="Starts credit_training for the same as-of date, and does not wait for it.",
-        trigger_dag_id="credit_training",
+        doc_md=f"Starts {of_product.training_dag} for the same as-of date, and does not wait for it.",
+        trigger_dag_id=of_product.training_dag,
         trigger_run_id=training_run_id(AS_OF_DATE),
         conf={"as_of_date": AS_OF_DATE},
         logical_date=None,

@@ -1,8 +1,9 @@
 """Outcomes of companies as they were knowable: who failed when, and until when the others were watched.
 
 A filing's three years are three periods of a discrete-time hazard (Shumway 2001, "Forecasting bankruptcy more accurately: a simple
-hazard model", Journal of Business 74(1)). A company is at risk in a period when it had not failed before; a period whose end
-nobody has seen yet, or in which the company went unobserved, is no example.
+hazard model", Journal of Business 74(1)). A company is at risk in a period when it had not failed before. A period is an example
+once its end has been seen, whatever came of it: one that counted as soon as the company failed would stand beside no survivors.
+A period in which the company went unobserved is none.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ HORIZON_YEARS = (1, 2, 3)
 def build_outcomes(company: DataFrame, known_on: date) -> DataFrame:
     """One row per company known by then: identity_group_id, distressed_on (null: none known), watched_until.
 
-    watched_until: the day on which it went unobserved, else known_on.
+    watched_until: the day on which it went unobserved without having failed, else known_on.
     """
+    gone = F.min(F.when(F.col("status") == "gone", F.col("known_from")))
     known = company.where(F.col("known_from") <= F.lit(known_on))
     return known.groupBy("company_id").agg(
         F.max_by("identity_group_id", "known_from").alias("identity_group_id"),
         F.min("distressed_on").alias("distressed_on"),
-        F.coalesce(F.min(F.when(F.col("status") == "gone", F.col("known_from"))), F.lit(known_on)).alias("watched_until"),
+        F.when(F.coalesce(F.min("distressed_on") <= gone, gone.isNull()), F.lit(known_on)).otherwise(gone).alias("watched_until"),
     )
 
 
@@ -36,21 +38,19 @@ def build_filing_spine(filing: DataFrame, outcomes: DataFrame, known_on: date) -
 
 
 def distressed_within(years: int) -> Column:
-    """Whether distress came within so many years of the as-of date; null where that had not been seen."""
+    """Whether distress came within so many years of the as-of date; null where their end had not been seen."""
     end = F.add_months("as_of_date", 12 * years)
-    return F.when(F.col("distressed_on") <= end, F.lit(True)).when(F.col("watched_until") >= end, F.lit(False))
+    return F.when(F.col("watched_until") >= end, F.coalesce(F.col("distressed_on") <= end, F.lit(False)))
 
 
 def with_periods(rows: DataFrame, known_on: date) -> DataFrame:
     """One row per filing and period that was seen by known_on: years_ahead (1 to 3) and is_distress, whether it came in it."""
     until = F.add_months("as_of_date", 12 * F.col("years_ahead").cast("int"))
     since = F.add_months("as_of_date", 12 * (F.col("years_ahead").cast("int") - 1))
-    failed = F.col("distressed_on").isNotNull() & (F.col("distressed_on") <= F.lit(known_on))
-    came = failed & (F.col("distressed_on") > since) & (F.col("distressed_on") <= until)
-    passed = ~failed | (F.col("distressed_on") > until)
+    at_risk = F.coalesce(F.col("distressed_on") > since, F.lit(True))
     seen_through = until <= F.least(F.col("watched_until"), F.lit(known_on))
     return (
         rows.withColumn("years_ahead", F.explode(F.array(*(F.lit(float(years)) for years in HORIZON_YEARS))))
-        .where(came | (passed & seen_through))
-        .withColumn("is_distress", F.coalesce(came, F.lit(False)).cast("double"))
+        .where(at_risk & seen_through)
+        .withColumn("is_distress", F.coalesce(F.col("distressed_on") <= until, F.lit(False)).cast("double"))
     )

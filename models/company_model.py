@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,10 @@ from conf.settings import Company
 from features.company_labels import HORIZON_YEARS
 from models.calibration import Calibrator, fit_calibrator
 from models.credit_model import Origin, TooFewDefaults
+from models.drift import Bins, bins_of
 from models.lightgbm_spark import LightGBMClassifier
 
-FORMAT = 1
+FORMAT = 2
 BOOSTER_FILE, DESCRIPTION_FILE = "booster.txt", "company_model.json"
 YEARS_AHEAD = "years_ahead"
 KEYS = ("company_id", "as_of_date")
@@ -42,13 +43,17 @@ _SCORED = ", ".join([*(f"{name} double" for name in PROBABILITIES), "raw_hazard 
 
 @dataclass(frozen=True)
 class CompanyModel:
-    """A fitted company model. booster: LightGBM's text; grades: the highest one-year probability of each, the safest first."""
+    """A fitted company model. booster: LightGBM's text; grades: the highest one-year probability of each, the safest first;
+    reference: how the one-year probability and each feature of a company's own lay in the calibration filings, the newest ones;
+    a night's drift is held against it. What is the same for all companies on a day, as rates are, tells nothing of who is scored.
+    """
 
     origin: Origin
     features: tuple[str, ...]
     booster: str
     calibrator: Calibrator
     grades: Mapping[str, float]
+    reference: Mapping[str, Bins]
 
     @cached_property
     def _trees(self) -> Any:
@@ -107,6 +112,7 @@ class CompanyModel:
         parts = {
             "format": FORMAT, "origin": asdict(self.origin), "features": list(self.features),
             "calibrator": self.calibrator.to_json(), "grades": dict(self.grades),
+            "reference": {name: asdict(bins) for name, bins in self.reference.items()},
         }
         (folder / DESCRIPTION_FILE).write_text(json.dumps(parts, indent=1))
 
@@ -123,7 +129,7 @@ class CompanyModel:
             raise ValueError(f"company model with features that this code does not have: {', '.join(unknown)}: train again")
         return cls(
             Origin(**parts["origin"]), tuple(parts["features"]), (folder / BOOSTER_FILE).read_text(),
-            Calibrator(**parts["calibrator"]), parts["grades"],
+            Calibrator(**parts["calibrator"]), parts["grades"], {name: Bins.from_json(bins) for name, bins in parts["reference"].items()},
         )
 
 
@@ -155,7 +161,7 @@ def fit_company_model(training: DataFrame, calibration: DataFrame, company: Comp
         parameters={**company.lightgbm, "monotone_constraints": monotone_constraints(features)},
     )
     uncalibrated = CompanyModel(
-        origin, features, learner.fit(training).booster, Calibrator(1.0, 1.0, 0.0, "calibration_cohort"), company.grades
+        origin, features, learner.fit(training).booster, Calibrator(1.0, 1.0, 0.0, "calibration_cohort"), company.grades, {}
     )
     periods = calibration.select(*features, YEARS_AHEAD, "is_distress").toPandas()
     is_distress = periods["is_distress"].to_numpy(dtype=float)
@@ -169,7 +175,15 @@ def fit_company_model(training: DataFrame, calibration: DataFrame, company: Comp
     calibrator = fit_calibrator(log_odds, is_distress, np.ones(len(periods)), "calibration_cohort")
     training.unpersist()
     calibration.unpersist()
-    return CompanyModel(origin, features, uncalibrated.booster, calibrator, company.grades)
+    model = replace(uncalibrated, calibrator=calibrator)
+    return replace(model, reference=_reference(model, matrix[ahead == 1]))
+
+
+def _reference(model: CompanyModel, filings: np.ndarray) -> dict[str, Bins]:
+    own = {feature.name for feature in COMPANY_FEATURES if feature.family != "economy"}
+    columns = {name: column for name, column in zip(model.features, filings.T, strict=True) if name in own}
+    columns[PROBABILITIES[0]] = model.probabilities(filings)[:, 0]
+    return {name: bins_of(column) for name, column in columns.items()}
 
 
 def _require_events(events: float | None, least: int, part: str) -> None:

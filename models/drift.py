@@ -135,13 +135,13 @@ class DriftVerdict:
     message: str
 
 
-def verdict(columns: Sequence[ColumnDrift], limits: Drift) -> DriftVerdict:
-    """The verdict over the score and the features.
+def verdict(columns: Sequence[ColumnDrift], limits: Drift, score_name: str = SCORE) -> DriftVerdict:
+    """The verdict over the score, which is the column of that name, and the features.
 
     A feature that neither the training rows nor the night knows has no part in the share of features.
     """
     by_name = {column.column_name: column for column in columns}
-    score = by_name.pop(SCORE)
+    score = by_name.pop(score_name)
     if score.level == "too_few_rows":
         return DriftVerdict(False, f"Too few rows to tell: {score.row_count:,} scored, drift.min_rows is {limits.min_rows:,}.")
     known = [column for column in by_name.values() if min(column.null_share, column.training_null_share) < 1]

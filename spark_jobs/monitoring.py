@@ -1,10 +1,11 @@
 """What the scores of a night look like beside the rows that the model learnt from: drift, expected performance, vintages.
 
-Information, not a gate: it closes nothing. Written by the job score, once the scores have passed theirs.
+Information, not a gate: it closes nothing. Written by the jobs that score, once the scores have passed theirs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict
@@ -17,11 +18,12 @@ from pyspark.sql import functions as F
 
 from conf.settings import Settings
 from conf.source import load_source
-from conf.tables import DRIFT, EXPECTED_PERFORMANCE, Table
+from conf.tables import COMPANY_DRIFT, DRIFT, EXPECTED_PERFORMANCE, Table
 from features.population import build_default_events
 from features.vintages import build_vintages, vintage_curves
-from models.credit_model import CreditModel
-from models.drift import SCORE, DriftVerdict, build_counts, column_drift, verdict
+from models.company_model import PROBABILITIES, CompanyModel
+from models.credit_model import CreditModel, Origin
+from models.drift import SCORE, Bins, DriftVerdict, build_counts, column_drift, verdict
 from models.expected_performance import HISTOGRAM, expected_performance
 from models.monitoring_page import Monitored, page
 from spark_jobs.database import connect
@@ -43,14 +45,13 @@ def monitor(lake: Lake, night: Night, model: CreditModel, scored: DataFrame) -> 
     # What silver tells of loans has no part in the night's rows: the two are asked beside each other.
     with ThreadPoolExecutor(1) as pool:
         vintages = pool.submit(_vintages, lake, night)
-        counts = _counts(model, scored)
+        counts = _counts(model.reference | {_HISTOGRAM: HISTOGRAM}, scored.withColumn(_HISTOGRAM, F.col(SCORE)))
         found = [column_drift(name, bins, counts[name], limits) for name, bins in model.reference.items()]
         expected = expected_performance(counts[_HISTOGRAM])
         _replace(lake, DRIFT, [asdict(column) for column in found], night)
         _replace(lake, EXPECTED_PERFORMANCE, [{"row_count": found[0].row_count, **asdict(expected)}], night)
     told = verdict(found, limits)
-    record_verdict(lake.settings, night, date.fromisoformat(model.origin.trained_on), told)
-    print(told.message)
+    _tell(lake.settings, night, model.origin, told)
 
     history = _history(lake, night.as_of_date)
     if (newest := history["as_of_date"].iloc[-1]) > night.as_of_date:
@@ -65,12 +66,27 @@ def monitor(lake: Lake, night: Night, model: CreditModel, scored: DataFrame) -> 
     target.write_text(page(shown), encoding="utf-8")
 
 
-def _counts(model: CreditModel, scored: DataFrame) -> dict[str, np.ndarray]:
-    """Rows per bin of each column of the model's reference, and of the histogram of scores."""
-    columns = model.reference | {_HISTOGRAM: HISTOGRAM}
+def monitor_companies(lake: Lake, night: Night, model: CompanyModel, scored: DataFrame) -> None:
+    """Replace the as-of date in company_drift and record the verdict.
+
+    scored: one row per scored company, with the features and prob_distress_1y; at least one.
+    """
+    counts = _counts(model.reference, scored)
+    found = [column_drift(name, bins, counts[name], lake.settings.drift) for name, bins in model.reference.items()]
+    _replace(lake, COMPANY_DRIFT, [asdict(column) for column in found], night)
+    _tell(lake.settings, night, model.origin, verdict(found, lake.settings.drift, PROBABILITIES[0]))
+
+
+def _tell(settings: Settings, night: Night, origin: Origin, told: DriftVerdict) -> None:
+    record_verdict(settings, night, date.fromisoformat(origin.trained_on), told)
+    print(told.message)
+
+
+def _counts(columns: Mapping[str, Bins], scored: DataFrame) -> dict[str, np.ndarray]:
+    """Rows per bin of each of these columns."""
     counts = {name: np.zeros(len(bins.edges) + 2, dtype=np.int64) for name, bins in columns.items()}
     # As many rows as there are bins, some two thousand at most.
-    for row in build_counts(scored.withColumn(_HISTOGRAM, F.col(SCORE)), columns).collect():
+    for row in build_counts(scored, columns).collect():
         counts[row["column_name"]][row["bin"]] = row["row_count"]
     return counts
 

@@ -49,12 +49,17 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     is_scored, has_few = F.col("prob_default").isNotNull(), F.coalesce(F.size("reason_codes"), F.lit(0)) < told
     by_statements = F.coalesce(F.exists("reason_codes", lambda code: code.isin(*COMPANY_REASON_WORDS)), F.lit(False))
     few_of_model = F.avg(F.when(is_scored & ~by_statements, has_few.cast("double")))
-    unscored, few = everyone.agg(F.count_if(~is_scored), few_of_model).first()
+    is_company = F.col("borrower_type") == "company"
+    unscored, few, companies, silent = everyone.agg(
+        F.count_if(~is_scored), few_of_model, F.count_if(by_statements), F.count_if(is_company & ~by_statements)
+    ).first()
     more = {
         "population_without_score": (unscored, Bound(None, 0, "borrowers of the population without a score")),
         "few_reasons_share": (few, Bound(None, MAX_FEW_REASONS, f"share of scores with fewer reasons than {told}")),
     }
     check_tables(lake, [Checked(BORROWER_SCORE, more=more)], as_of_date, night.batch_id)
+    if night.company_batch:
+        print(f"{companies} companies carry their score of batch {night.company_batch}; {silent} have none and are scored as any borrower")
     monitor(lake, night, model, features.join(scores.select("borrower_id", "prob_default"), on="borrower_id", how="inner"))
 
 

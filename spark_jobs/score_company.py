@@ -17,6 +17,7 @@ from models.registry import load_company_model
 from spark_jobs.gates import Checked, check_tables, withdraw_results
 from spark_jobs.lake import Lake
 from spark_jobs.manifest import current_night
+from spark_jobs.monitoring import monitor_companies
 from spark_jobs.silver import read_company_silver
 
 # The last bits of a sum over trees do not matter; ten decimals do not depend on them.
@@ -24,7 +25,7 @@ DECIMALS = 10
 
 
 def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
-    """Replace the as-of date in company_feature and company_score.
+    """Replace the as-of date in company_feature and company_score; once its gates have let the scores pass, in company_drift.
 
     Raises NoOpenNight before a night is opened, NoChampion, and GateFailed where features or scores break their rules, a company
     has features and no score, or the years of too many companies have a gap.
@@ -37,14 +38,15 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     lake.replace(COMPANY_FEATURE, features, as_of_date)
 
     rows = lake.read_as_of(COMPANY_FEATURE, as_of_date)
-    scored = load_company_model(settings, night.model_version).score(rows).withColumns({
+    model = load_company_model(settings, night.model_version)
+    scored = model.score(rows).withColumns({
         "model_version": F.lit(night.model_version), "batch_id": F.lit(night.batch_id),
         **{name: F.round(name, DECIMALS) for name in (*PROBABILITIES, "raw_hazard", "altman_z")},
     })
     lake.replace(COMPANY_SCORE, scored, as_of_date)
 
     companies, gaps = _gap_share(silver[FILING.name], as_of_date)
-    scores = lake.read_as_of(COMPANY_SCORE, as_of_date).select("company_id")
+    scores = lake.read_as_of(COMPANY_SCORE, as_of_date).select("company_id", PROBABILITIES[0])
     without = rows.join(scores, on="company_id", how="left_anti").count()
     told = "share of companies with a year missing between two that they told"
     more = {"gap_share": (gaps, Bound(None, settings.company.max_gap_share, told))}
@@ -52,6 +54,7 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     check_tables(
         lake, [Checked(COMPANY_FEATURE, more=more), Checked(COMPANY_SCORE, more=missing)], as_of_date, night.batch_id
     )
+    monitor_companies(lake, night, model, rows.join(scores, on="company_id", how="inner"))
     print(f"{scores.count()} companies scored, of {spine.count()} active and {companies} that ever told a year's statements")
 
 

@@ -133,14 +133,14 @@ def run_night(settings: Settings, api: AirflowApi, processes: Processes | None, 
             if settings.training.approval and not has_champion(of_product, as_of_date):
                 raise RunFailed(f"nobody approved the {of_product.model_name} that was trained: the log of its training's approve_credit says more")
         run_dag(api, processes, of_product.night_dag, as_of_date)
-    by_drift = training_run_id(as_of_date.isoformat())
-    # An Airflow that stays up goes on by itself.
-    if processes and settings.product == "lending" and api.has_run("credit_training", by_drift):
-        say("the night is published; its drift asks for training")
-        try:
-            follow_run(api, processes, "credit_training", by_drift, as_of_date)
-        except RunFailed as problem:
-            say(f"{problem}; the night stays published")
+        by_drift = training_run_id(as_of_date.isoformat())
+        # An Airflow that stays up goes on by itself.
+        if processes and api.has_run(of_product.training_dag, by_drift):
+            say("the night is published; its drift asks for training")
+            try:
+                follow_run(api, processes, of_product.training_dag, by_drift, as_of_date)
+            except RunFailed as problem:
+                say(f"{problem}; the night stays published")
 
 
 def main() -> int:

@@ -109,7 +109,7 @@ def test_nothing_passes_a_job_or_a_gate_of_companies(company_dags):
     ):
         assert dag.get_task(gate).upstream_task_ids == {job} and dag.get_task(gate).trigger_rule == TriggerRule.ONE_DONE
         assert dag.get_task(after).upstream_task_ids == {job, gate} and dag.get_task(after).trigger_rule == TriggerRule.ALL_SUCCESS
-    assert [task.task_id for task in night.roots] == ["check_champion"] and [task.task_id for task in night.leaves] == ["publish"]
+    assert [task.task_id for task in night.roots] == ["check_champion"] and [task.task_id for task in night.leaves] == ["published"]
     outlets = {asset.name for task in night.tasks for asset in task.outlets}
     assert {"silver.filing", "gold.company_score", "publication.company"} <= outlets
 
@@ -158,8 +158,11 @@ def test_a_run_is_green_only_when_every_job_was(dag_bag, dag_id):
         assert not after or any(one.trigger_rule in follows for one in after), task.task_id
 
 
-def test_drift_trains_behind_the_publication_and_cannot_fail_the_night(dag_bag):
-    night = dag_bag.dags["nightly_scoring"]
+@pytest.mark.parametrize(
+    ("dag_id", "product", "training"), [("nightly_scoring", "lending", "credit_training"), ("company_scoring", "company", "company_training")]
+)
+def test_drift_trains_behind_the_publication_and_cannot_fail_the_night(dag_bag, dag_id, product, training):
+    night = dag_bag.dags[dag_id]
     drift, train, published = map(night.get_task, ("drift", "train_on_drift", "published"))
     assert drift.upstream_task_ids == {"publish"} and train.upstream_task_ids == {"drift"}
     # No drift skips the training, and not the last task, which one success lets come: the publication's.
@@ -171,8 +174,9 @@ def test_drift_trains_behind_the_publication_and_cannot_fail_the_night(dag_bag):
     run = SimpleNamespace(data_interval_start=None, run_after=datetime(2026, 1, 2, tzinfo=UTC))
     train.render_template_fields({"params": {"as_of_date": "2011-06-30"}, "dag_run": run, **night.user_defined_macros})
     assert (train.trigger_dag_id, train.trigger_run_id, train.conf) == (
-        "credit_training", "drift__2011-06-30", {"as_of_date": "2011-06-30"}
+        training, "drift__2011-06-30", {"as_of_date": "2011-06-30"}
     )
+    assert drift.op_kwargs["product"] == product
     assert train.logical_date is None and train.skip_when_already_exists and not train.wait_for_completion
 
 

@@ -29,8 +29,10 @@ from models import registry
 from models.calibration import Calibrator
 from models.company_model import CompanyModel, monotone_constraints
 from models.credit_model import Origin
+from models.drift import Bins
 
 FEATURES = ("liabilities_to_assets", "altman_z", "log_assets")
+REFERENCE = {"liabilities_to_assets": Bins((0.5, 1.0), (0.4, 0.3, 0.2, 0.1)), "prob_distress_1y": Bins((0.02,), (0.5, 0.5, 0.0))}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def model():
     }
     booster = lightgbm.train(parameters, lightgbm.Dataset(np.column_stack([matrix, years]), label), 30)
     grades = load_settings().company.grades
-    return CompanyModel(Origin("panel", "2019-04-30", 12, "code"), FEATURES, booster.model_to_string(), Calibrator(0.9, 1.1, -0.2, "calibration_cohort"), grades)
+    return CompanyModel(Origin("panel", "2019-04-30", 12, "code"), FEATURES, booster.model_to_string(), Calibrator(0.9, 1.1, -0.2, "calibration_cohort"), grades, REFERENCE)
 
 
 values = st.one_of(st.floats(-20, 20), st.just(float("nan")))
@@ -87,7 +89,7 @@ def test_the_way_through_its_files_changes_nothing(model, tmp_path):
     model.save(tmp_path / "parts")
     read = CompanyModel.load(tmp_path / "parts")
     rows = np.random.default_rng(1).normal(0, 2, (50, 3))
-    assert (read.probabilities(rows) == model.probabilities(rows)).all() and read.grades == model.grades
+    assert (read.probabilities(rows) == model.probabilities(rows)).all() and (read.grades, read.reference) == (model.grades, model.reference)
     assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == ["booster.txt", "company_model.json"]
     description = (tmp_path / "parts" / "company_model.json").read_text()
     (tmp_path / "parts" / "company_model.json").write_text(description.replace("log_assets", "log_of_assets"))

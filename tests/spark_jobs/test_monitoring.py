@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from conf.tables import DRIFT, EXPECTED_PERFORMANCE, LOAN, REPAYMENT
+from conf.tables import COMPANY_DRIFT, DRIFT, EXPECTED_PERFORMANCE, LOAN, REPAYMENT
 from dags.drift import NightDrift, read_drift, record_asked
 from models.credit_model import Origin
 from models.drift import Bins, DriftVerdict
@@ -70,6 +70,30 @@ def test_a_night_is_measured_told_and_shown(spark, market):
     said = "Shifted: score PSI 0.416 (limit 0.25); 0 of 1 features at or above 0.25 (limit 10% of them)."
     assert said in shifted
     assert "Within limits: score PSI 0.000" in calm
+
+
+def test_companies_are_measured_beside_borrowers(spark, market):
+    companies, lake = market.model_copy(update={"product": "company"}), Lake(spark, market)
+    reference = {"liabilities_to_assets": Bins((0.5,), (0.5, 0.5, 0.0)), "prob_distress_1y": Bins((0.02,), (0.5, 0.5, 0.0))}
+    model = SimpleNamespace(origin=Origin("simulated", "2024-03-01", 12, "0123"), reference=reference)
+    night = open_manifest(companies, build_manifest(companies, SECOND, {}, "7"))
+    rows = [("c1", 0.4, 0.03), ("c2", 0.6, 0.03), ("c3", 0.4, 0.03), ("c4", None, 0.01)]
+    scored = spark.createDataFrame(rows, "company_id string, liabilities_to_assets double, prob_distress_1y double")
+    for _ in range(2):
+        monitoring.monitor_companies(lake, night, model, scored)
+
+    found = {row["column_name"]: row for row in lake.read(COMPANY_DRIFT).collect()}
+    # (0.25 - 0.5) ln 0.5 + (0.75 - 0.5) ln 1.5
+    assert found["prob_distress_1y"]["psi"] == pytest.approx(0.274653, abs=1e-6) and lake.read(COMPANY_DRIFT).count() == 2
+    assert (found["liabilities_to_assets"]["null_share"], found["liabilities_to_assets"]["model_version"]) == (0.25, "7")
+    told = read_drift(companies, SECOND)
+    assert told.asks_training and told.message.startswith("Shifted: score PSI 0.275 (limit 0.25); 1 of 1 features")
+    record_asked(companies, night.batch_id)
+    # Of borrowers the same day nothing was measured yet, and companies' asking holds no training of theirs back.
+    assert read_drift(market, SECOND) is None
+    borrowers = open_manifest(market, build_manifest(market, FIRST, {}, "3"))
+    monitoring.record_verdict(market, borrowers, date(2024, 3, 1), DriftVerdict(True, "Shifted: score PSI 0.310."))
+    assert read_drift(market, FIRST).asked_on is None
 
 
 def test_airflow_reads_the_verdict_of_the_current_night(empty_market):

@@ -28,7 +28,7 @@ def model():
     data = lightgbm.Dataset(np.column_stack([debt, np.ones(400)]), (debt > 0.7).astype(float))
     booster = lightgbm.train({"objective": "binary", "num_leaves": 8, "verbosity": -1, "num_threads": 1, "seed": 1}, data, 5)
     origin, calibrator = Origin("simulated", "2011-06-30", 12, "code"), Calibrator(1.0, 1.0, 0.0, "calibration_cohort")
-    return CompanyModel(origin, ("liabilities_to_assets",), booster.model_to_string(), calibrator, {"A": 0.5, "B": 1.0})
+    return CompanyModel(origin, ("liabilities_to_assets",), booster.model_to_string(), calibrator, {"A": 0.5, "B": 1.0}, {})
 
 
 def filing(company, year, known_from, filing_id=None, restates=None):

@@ -62,6 +62,9 @@ def test_scores_have_what_is_published_of_them(rows, market):
     training, calibration, judging = part_filings(rows, market, AS_OF)
     model = fit_company_model(training, calibration, market.company, 1, Origin("panel", "2016-04-30", 12, "code"))
     assert set(model.features) == {"liabilities_to_assets", "altman_z", "log_assets"}
+    # What tomorrow's companies are held against: each calibration filing once, whatever became of it.
+    assert set(model.reference) == {*model.features, "prob_distress_1y"}
+    assert all(sum(bins.shares) == pytest.approx(1) for bins in model.reference.values())
     judged = judge(model, judging)
     assert judged.metrics["auc"] > 0.6
     scored = model.score(judging.where("as_of_date = DATE'2015-04-30'")).toPandas()
