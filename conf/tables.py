@@ -437,8 +437,10 @@ SILVER: tuple[Table, ...] = (
 )
 # What a market of companies has, and no other.
 OF_COMPANIES: tuple[Table, ...] = (COMPANY, FILING, STATEMENT_ITEM, COMPANY_FEATURE, COMPANY_TRAINING_SET, COMPANY_SCORE, COMPANY_DRIFT)
-# What ingest passes through its gates beside the silver tables that a source fills, and the orders of a lending market.
-INGEST_RECORDS: tuple[Table, ...] = (LANDED_FILE, QUARANTINE)
+# What the ingest of a product passes through its gates beside the silver tables that a source fills.
+INGEST_RECORDS: dict[str, tuple[Table, ...]] = {
+    "lending": (INVESTOR_ORDER, LANDED_FILE, QUARANTINE), "company": (LANDED_FILE, QUARANTINE),
+}
 GOLD: tuple[Table, ...] = (
     POPULATION, UNSCORED, *FEATURE_TABLES.values(), TRAINING_SET, BORROWER_SCORE, DRIFT, EXPECTED_PERFORMANCE, LOAN_VALUATION,
     RISK_GROUP_CAP, HOLDING, ALLOCATION, ALLOCATION_SUMMARY, FRONTIER, FRONTIER_HOLDING, COMPANY_FEATURE, COMPANY_TRAINING_SET,

@@ -51,7 +51,7 @@ if "company" in products_of(settings):
             "publish", "COPY into PostgreSQL, verify, attach, wait, flip.", (publication("company"),), product="company"
         )
 
-        gate_silver = gate("gate_silver", "ingest", (*silver, *INGEST_RECORDS), product="company")
+        gate_silver = gate("gate_silver", "ingest", (*silver, *INGEST_RECORDS["company"]), product="company")
         gate_scores = gate("gate_scores", "score_company", (COMPANY_FEATURE, COMPANY_SCORE), product="company")
 
         chain_gated(check_champion, await_files("company"), open_night, (ingest, gate_silver), (score_company, gate_scores), publish)

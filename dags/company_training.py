@@ -49,7 +49,7 @@ if "company" in products_of(settings):
             "train_company", "Trains, judges and registers a challenger with what each promotion rule says.", (asset(COMPANY_TRAINING_SET),),
             product="company",
         )
-        gate_silver = gate("gate_silver", "ingest", (*silver, *INGEST_RECORDS), "training", "company")
+        gate_silver = gate("gate_silver", "ingest", (*silver, *INGEST_RECORDS["company"]), "training", "company")
         gate_training = gate("gate_training", "train_company", (COMPANY_TRAINING_SET,), "training", "company")
 
         chain_gated(

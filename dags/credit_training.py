@@ -13,7 +13,7 @@ night. It ingests first, as training reads silver; files that are there already 
 from airflow.sdk import DAG
 
 from conf.settings import load_settings
-from conf.tables import INGEST_RECORDS, INVESTOR_ORDER, LOAN, REPAYMENT, TRAINING_SET
+from conf.tables import INGEST_RECORDS, LOAN, REPAYMENT, TRAINING_SET
 from dags.job_tasks import (
     approval_tasks,
     asset,
@@ -45,7 +45,7 @@ with DAG(
         "train_credit", "Trains, judges and registers a challenger with what each promotion rule says.", (asset(TRAINING_SET),)
     )
 
-    gate_silver = gate("gate_silver", "ingest", (*silver, INVESTOR_ORDER, *INGEST_RECORDS), "training")
+    gate_silver = gate("gate_silver", "ingest", (*silver, *INGEST_RECORDS["lending"]), "training")
     gate_training = gate("gate_training", "train_credit", (TRAINING_SET,), "training")
 
     chain_gated(await_files(), open_night, (ingest, gate_silver), (train_credit, gate_training), *approval_tasks(), promote_credit())

@@ -22,7 +22,6 @@ from conf.tables import (
     FRONTIER_HOLDING,
     HOLDING,
     INGEST_RECORDS,
-    INVESTOR_ORDER,
     LOAN,
     LOAN_VALUATION,
     POPULATION,
@@ -66,7 +65,7 @@ with DAG(
     allocate = submit_job("allocate", "Open orders over open listings, within caps.", (asset(LOAN_VALUATION), asset(ALLOCATION)))
     publish = submit_job("publish", "COPY into PostgreSQL, verify, attach, wait, flip.", (publication(),))
 
-    gate_silver = gate("gate_silver", "ingest", (*silver, INVESTOR_ORDER, *INGEST_RECORDS))
+    gate_silver = gate("gate_silver", "ingest", (*silver, *INGEST_RECORDS["lending"]))
     gate_features = gate("gate_features", "build_features", (POPULATION, UNSCORED, *features))
     gate_scores = gate("gate_scores", "score", (BORROWER_SCORE,))
     gate_allocations = gate(

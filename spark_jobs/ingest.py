@@ -26,7 +26,6 @@ from conf.tables import (
     CREDIT_REPORT,
     FILING,
     INGEST_RECORDS,
-    INVESTOR_ORDER,
     LOAN,
     MARKET_INDICATOR,
     OF_COMPANIES,
@@ -102,7 +101,7 @@ def _ingest(lake: Lake, source: Source, night: Night, make_sure: Callable[[], No
         for table, counts in of_night.items()
     }
     checks = [Checked(table, more={"broken_share": share}) for table, share in shares.items()]
-    checks += [Checked(table) for table in (*(() if of_companies else (INVESTOR_ORDER,)), *INGEST_RECORDS)]
+    checks += [Checked(table) for table in INGEST_RECORDS[settings.product]]
     check_tables(lake, checks, as_of_date, night.batch_id)
     make_sure()
     mark_mapped(lake, [*landing.pending, *(landed for landed, _ in orders)], night)

@@ -8,14 +8,18 @@ from functools import reduce
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from conf.company_features import COMPANY_REASON_WORDS
 from conf.reasons import REASONS_TOLD
 from conf.settings import Settings
 from conf.tables import BORROWER_SCORE, FEATURE_TABLES, POPULATION
 from expectations.measures import Bound
 from models.credit_model import CreditModel
 from models.registry import load_champion
-from spark_jobs.borrowing_companies import companies_by_their_score, read_company_scores, with_company_scores
+from spark_jobs.borrowing_companies import (
+    IS_SCORED_COMPANY,
+    companies_by_their_score,
+    read_company_scores,
+    with_company_scores,
+)
 from spark_jobs.gates import Checked, check_tables, withdraw_results
 from spark_jobs.lake import Lake
 from spark_jobs.manifest import Night, current_night
@@ -39,19 +43,21 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     withdraw_results(settings, "score", night.batch_id)
     model = load_champion(spark, settings, night.model_version)
     features = read_features(lake, as_of_date)
-    by_model = with_company_scores(model.score(features, settings.scores, reasons=True), read_company_scores(lake, night))
+    of_companies = read_company_scores(lake, night)
+    by_model = with_company_scores(model.score(features, settings.scores, reasons=True), of_companies)
     scored = companies_by_their_score(by_model, model.scorer.risk_groups.group_log_odds, settings.scores)
     lake.replace(BORROWER_SCORE, build_borrower_score(scored, model, night), as_of_date)
 
     scores = lake.read_as_of(BORROWER_SCORE, as_of_date)
-    everyone = lake.read_as_of(POPULATION, as_of_date).select("borrower_id").join(scores, on="borrower_id", how="left")
+    population = lake.read_as_of(POPULATION, as_of_date).select("borrower_id", "identity_group_id", "borrower_type")
+    everyone = with_company_scores(population, of_companies).join(scores.drop("borrower_type"), on="borrower_id", how="left")
     told = min(REASONS_TOLD, len(model.reasons))
     is_scored, has_few = F.col("prob_default").isNotNull(), F.coalesce(F.size("reason_codes"), F.lit(0)) < told
-    by_statements = F.coalesce(F.exists("reason_codes", lambda code: code.isin(*COMPANY_REASON_WORDS)), F.lit(False))
-    few_of_model = F.avg(F.when(is_scored & ~by_statements, has_few.cast("double")))
-    is_company = F.col("borrower_type") == "company"
+    # A company's reasons are those of its statements.
+    few_of_model = F.avg(F.when(is_scored & ~F.col(IS_SCORED_COMPANY), has_few.cast("double")))
+    is_silent = (F.col("borrower_type") == "company") & ~F.col(IS_SCORED_COMPANY)
     unscored, few, companies, silent = everyone.agg(
-        F.count_if(~is_scored), few_of_model, F.count_if(by_statements), F.count_if(is_company & ~by_statements)
+        F.count_if(~is_scored), few_of_model, F.count_if(IS_SCORED_COMPANY), F.count_if(is_silent)
     ).first()
     more = {
         "population_without_score": (unscored, Bound(None, 0, "borrowers of the population without a score")),

@@ -20,7 +20,7 @@ def start_beside(settings: Settings, processes: Processes) -> None:
     """Start the API, and MLflow's UI unless a tracking server has its own."""
     environment = dict(os.environ) | {"PYTHONPATH": str(ROOT)}
     processes.start("api", [JOBS_PYTHON, "-m", "serving"], environment, ROOT)
-    if not settings.tracking_uri.startswith("http"):
+    if settings.mlflow_tracking_uri is None:
         (settings.market / "mlflow").mkdir(parents=True, exist_ok=True)
         server = [
             JOBS_PYTHON, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(settings.ports.mlflow),
@@ -34,7 +34,7 @@ def wait_for_ports(settings: Settings, processes: Processes) -> None:
 
     Raises ProcessDied.
     """
-    ports = [settings.ports.api] + ([] if settings.tracking_uri.startswith("http") else [settings.ports.mlflow])
+    ports = [settings.ports.api] + ([settings.ports.mlflow] if settings.mlflow_tracking_uri is None else [])
     while ports:
         processes.check()
         with socket.socket() as probe:
@@ -46,8 +46,7 @@ def wait_for_ports(settings: Settings, processes: Processes) -> None:
 
 def addresses(settings: Settings) -> str:
     """What runs where, and how to log in."""
-    own = f"http://127.0.0.1:{settings.ports.mlflow}"
-    mlflow = settings.tracking_uri if settings.tracking_uri.startswith("http") else own
+    mlflow = settings.mlflow_tracking_uri or f"http://127.0.0.1:{settings.ports.mlflow}"
     key = "with header X-API-Key" if settings.api_key else "no key set"
     return (
         f"\n  Airflow   {airflow_home.url(settings)}   user {airflow_home.USER}, password {airflow_home.password(settings)}"
