@@ -26,10 +26,11 @@ class Account(_Model):
 
 
 class Balance(_Model):
-    """A total that is the sum of its parts."""
+    """A total that is the sum of its parts and of the optional ones, which count as zero where they are not told."""
 
     total: str
     parts: tuple[str, ...]
+    optional: tuple[str, ...] = ()
 
 
 class Limit(_Model):
@@ -49,7 +50,7 @@ class Chart(_Model):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Chart:
-        named = {name for one in self.balances.values() for name in (one.total, *one.parts)}
+        named = {name for one in self.balances.values() for name in (one.total, *one.parts, *one.optional)}
         named |= {name for one in self.limits.values() for name in (one.part, one.whole)}
         if unknown := sorted(named - set(self.accounts)):
             raise ValueError(f"no accounts: {', '.join(unknown)}; there are {', '.join(self.accounts)}")

@@ -290,7 +290,7 @@ class OutOfTime(_Evaluation):
 
     also_within_months: the same scores are also held against defaults within so many months of the as-of date, fewer than
     the source's horizon. walk_forward_from: the first day of a second test, under FULL=1, and of the backtest: from then until
-    tested_until the model is trained anew every three months, and tested on the rows of these.
+    tested_until the model is trained anew every three months (of companies every year), and tested on the rows of these.
     drawn: for a simulated market, which is tested on one day.
     """
 

@@ -76,10 +76,15 @@ class Year:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self.assets, self.liabilities = self["total_assets"], self["total_liabilities"]
-        self.equity = F.coalesce(self["equity"], self.assets - self.liabilities)
+        self.assets = self["total_assets"]
+        # Many balance sheets go without a line of all liabilities, some without one of all equity.
+        rest = self.assets - F.coalesce(self["mezzanine_equity"], F.lit(0.0))
+        self.liabilities = F.coalesce(self["total_liabilities"], rest - self["equity"])
+        self.equity = F.coalesce(self["equity"], rest - self["total_liabilities"])
         self.working_capital = self["current_assets"] - self["current_liabilities"]
-        self.ebitda = F.coalesce(self["ebitda"], self["ebit"] + self["depreciation_and_amortization"])
+        both = self["depreciation"] + F.coalesce(self["amortization"], F.lit(0.0))
+        self.depreciation_and_amortization = F.coalesce(self["depreciation_and_amortization"], both)
+        self.ebitda = F.coalesce(self["ebitda"], self["ebit"] + self.depreciation_and_amortization)
         self.market_assets = self.liabilities + self["market_value"]
         self.revenue, self.net_income = self["revenue"], self["net_income"]
 
@@ -153,7 +158,7 @@ def company_ratios() -> dict[str, Column]:
         return spread([ratios[name], ratios_before[name], ratios_before2[name]])
 
     gross_profit = F.coalesce(now["gross_profit"], now.revenue - now["cost_of_sales"])
-    cash_flow = F.coalesce(now["operating_cash_flow"], now.net_income + now["depreciation_and_amortization"])
+    cash_flow = F.coalesce(now["operating_cash_flow"], now.net_income + now.depreciation_and_amortization)
     return ratios | {
         "current_ratio": ratio(now["current_assets"], now["current_liabilities"]),
         "quick_ratio": ratio(now["current_assets"] - F.coalesce(now["inventory"], F.lit(0.0)), now["current_liabilities"]),
@@ -173,7 +178,7 @@ def company_ratios() -> dict[str, Column]:
         "receivables_to_revenue": ratio(now["receivables"], now.revenue),
         "inventory_to_revenue": ratio(now["inventory"], now.revenue),
         "operating_expenses_to_revenue": ratio(now["operating_expenses"], now.revenue),
-        "depreciation_to_assets": ratio(now["depreciation_and_amortization"], now.assets),
+        "depreciation_to_assets": ratio(now.depreciation_and_amortization, now.assets),
         "log_assets": log(now.assets),
         "revenue_growth": log(now.revenue) - log(before.revenue),
         "assets_growth": log(now.assets) - log(before.assets),

@@ -58,7 +58,8 @@ def with_balances(items: DataFrame, chart: Chart) -> DataFrame:
 
     broken = []
     for name, balance in chart.balances.items():
-        total, parts = value(balance.total), reduce(Column.__add__, map(value, balance.parts))
+        optional = [F.coalesce(value(account), F.lit(0.0)) for account in balance.optional]
+        total, parts = value(balance.total), reduce(Column.__add__, [*map(value, balance.parts), *optional])
         broken.append(F.when(F.abs(total - parts) > chart.tolerance * F.greatest(F.abs(total), F.abs(parts)), F.lit(name)))
     for name, limit in chart.limits.items():
         part, of = value(limit.part), value(limit.whole)

@@ -85,6 +85,11 @@ class CompanyModel:
             for effect, places in zip(effects, order, strict=True)
         ]
 
+    def shares_of_gain(self) -> dict[str, float]:
+        """How much of all that the trees' splits gain comes from each feature, and from the year that is told (YEARS_AHEAD)."""
+        gain = self._trees.feature_importance(importance_type="gain")
+        return dict(zip((*self.features, YEARS_AHEAD), (gain / (gain.sum() or 1.0)).tolist(), strict=True))
+
     def score(self, frame: DataFrame) -> DataFrame:
         """The frame with PROBABILITIES, raw_hazard (of the first year, before calibration), reason_codes and grade."""
         sent = frame.sparkSession.sparkContext.broadcast(self)

@@ -108,7 +108,7 @@ table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}th{t
 td,th{padding:.3rem .6rem;border-bottom:1px solid #e4e9ed}td.n,th.n{text-align:right}tr.own{background:#eef5f8;font-weight:600}
 .plots{display:flex;flex-wrap:wrap;gap:1rem}.plots svg{width:500px;height:auto}p.small{color:#52606d;font-size:.9rem}
 </style></head><body>
-<h1>Evaluation of the credit model</h1>
+<h1>Evaluation of the models</h1>
 <p class="small">Made {{ made_at }} with code {{ code_version }}. AUC differences are paired on the same rows (DeLong 1988), intervals 95%.
 Peers learn from the same rows, folds, features and weights. ECE: expected calibration error over ten bins.</p>
 <table><tr><th>data set</th><th class="n">rows</th><th class="n">defaults</th><th class="n">AUC</th><th class="n">interval</th>
@@ -147,12 +147,13 @@ are too few to tell sub-models apart, it trusts the wrong ones: the two columns 
 {% endif %}
 {% if one.found.walk_forward %}{% set forward = one.found.walk_forward %}
 <h3>Walk-forward</h3>
-<p>The whole stack trained anew at the start of each quarter on what was knowable then, and tested on that quarter's rows: AUC of each scorer,
-of the first with its interval. A year pools its quarters.</p>
-<table><tr><th>period</th><th>trained on</th><th class="n">rows</th><th class="n">defaults</th>{% for scorer in one.forward_scorers %}<th class="n">{{ words.get(scorer, scorer) }}</th>
+<p>Trained anew at the start of each period on what was knowable then, and tested on the period's rows: AUC of each scorer, of the first with its
+interval, and the mean probability beside the share that defaulted. Highlighted: periods pooled.</p>
+<table><tr><th>period</th><th>trained on</th><th class="n">rows</th><th class="n">defaults</th><th class="n">told</th><th class="n">came</th>{% for scorer in one.forward_scorers %}<th class="n">{{ words.get(scorer, scorer) }}</th>
 {% if loop.first %}<th class="n">interval</th>{% endif %}{% endfor %}</tr>
-{% for row in forward.years + forward.quarters %}<tr{% if not row.trained_on %} class="own"{% endif %}><td>{{ row.period }}</td><td>{{ row.trained_on or "each quarter" }}</td>
-<td class="n">{{ row.rows|count }}</td><td class="n">{{ row.defaults|count }}</td>{% for scorer in one.forward_scorers %}<td class="n">{{ row.auc.get(scorer)|f4 }}</td>
+{% for row in forward.years + forward.periods %}<tr{% if not row.trained_on %} class="own"{% endif %}><td>{{ row.period }}</td><td>{{ row.trained_on or "each of its periods" }}</td>
+<td class="n">{{ row.rows|count }}</td><td class="n">{{ row.defaults|count }}</td><td class="n">{{ row.mean_prob_default|f4 }}</td>
+<td class="n">{{ (row.defaults / row.rows)|f4 }}</td>{% for scorer in one.forward_scorers %}<td class="n">{{ row.auc.get(scorer)|f4 }}</td>
 {% if loop.first %}<td class="n">{% if row.auc %}{{ row.auc_interval[scorer][0]|f4 }} – {{ row.auc_interval[scorer][1]|f4 }}{% endif %}</td>{% endif %}{% endfor %}</tr>
 {% endfor %}</table>
 {% for quarter, why in forward.left_out.items() %}<p>{{ quarter }} is left out: {{ why }}.</p>
@@ -167,6 +168,12 @@ mean and, in brackets, standard deviation over seeds. The interval is that of th
 <tr><td>{{ label }}</td>{% for side in (loss.auc_loss[metric], loss.cross_entropy[metric]) %}<td class="n">{{ side.mean|f4 }} ({{ side.sd|f4 }})</td>{% endfor %}
 <td class="n">{{ "{:+.5f}".format(loss.difference[metric].mean) }}</td>
 <td class="n">{{ "{:+.5f}".format(loss.difference[metric].interval[0]) }} to {{ "{:+.5f}".format(loss.difference[metric].interval[1]) }}</td></tr>
+{% endfor %}</table>
+{% endif %}
+{% if one.found.by_year %}<h3>What was told of each year, and what came</h3>
+<table><tr><th>filings of</th><th class="n">rows</th><th class="n">defaults</th><th class="n">told</th><th class="n">came</th></tr>
+{% for row in one.found.by_year %}<tr><td>{{ row.year }}</td><td class="n">{{ row.rows|count }}</td><td class="n">{{ row.defaults|count }}</td>
+<td class="n">{{ row.mean_prob_default|f4 }}</td><td class="n">{{ (row.defaults / row.rows)|f4 }}</td></tr>
 {% endfor %}</table>
 {% endif %}
 {% if one.found.unseen %}<h3>Parties that no training has seen</h3>

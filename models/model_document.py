@@ -57,7 +57,7 @@ def document(facts: Facts) -> str:
     outcomes = (judged.is_default, judged.watched)
     metrics = judged.metrics
     return render(
-        _TEMPLATE, facts=facts, origin=facts.model.origin, name=facts.settings.model_name, training=facts.settings.training,
+        _TEMPLATE, kind="Credit model", facts=facts, origin=facts.model.origin, name=facts.settings.model_name, training=facts.settings.training,
         horizon=horizon_in_words(facts.source), used=used_features(facts), protocol=protocol_in_words(facts), parts=_parts(facts, metrics),
         figures=[(words, metrics[key]) for key, words in FIGURES.items()], auc_interval=auc_interval(judged.prob["ensemble"], *outcomes),
         standings=_standings(judged), words=WORDS, report_groups=report.groups.to_dict("records"),
@@ -158,7 +158,9 @@ def _standings(judged: Judged) -> list[dict[str, Any]]:
     return found
 
 
-_TEMPLATE = """<!doctype html>
+# What the documents of all kinds of models share: of facts (settings, source, version, decision, judged, champion,
+# against_champion), origin, kind, name, figures, auc_interval, limits and parameters.
+HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{{ name }}, version {{ facts.version }}</title><style>
 body{font:15px/1.5 system-ui,sans-serif;color:#1f2933;max-width:1080px;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.6rem;margin-bottom:.2rem}h2{font-size:1.15rem;margin-top:2.2rem;border-top:1px solid #d5dde3;padding-top:1rem}h3{font-size:1rem;margin:1.2rem 0 .3rem}
@@ -169,12 +171,13 @@ p.small{color:#52606d;font-size:.9rem}.passed{color:#14713d;font-weight:600}.fai
 .verdict{border-left:4px solid #14713d;background:#eef6f1;padding:.6rem 1rem}.verdict.no{border-color:#b3261e;background:#fbefee}
 li{margin-bottom:.35rem}code{font-size:.85rem;overflow-wrap:anywhere}
 </style></head><body>
-<h1>Credit model {{ name }}, version {{ facts.version }}</h1>
+<h1>{{ kind }} {{ name }}, version {{ facts.version }}</h1>
 <p class="small">Market: {{ facts.source.title }}. Trained on what was known on {{ origin.trained_on }}, code {{ origin.code_version[:12] }}.</p>
 <p class="verdict{{ '' if facts.decision.promoted else ' no' }}">{% if facts.decision.promoted %}<b>Passed every rule of promotion.</b>
 {% else %}<b>Stays a challenger:</b> {{ facts.decision.reason }}.{% endif %}
-{% if training.approval %} A person's approval is asked for as well.{% endif %} Whether and since when it has been champion stands in the version's tags.</p>
-
+{% if facts.settings.training.approval %} A person's approval is asked for as well.{% endif %} Whether and since when it has been champion stands in the version's tags.</p>
+"""
+_WHAT_IT_IS = """
 <h2>What it is</h2>
 <p>For every borrower one probability that the borrower {{ horizon }}, calibrated, with score points and a risk group from 1 (the safest) to 5.
 Three sub-models give log-odds, each from a block of features beside a context that all of them see: LightGBM over monthly repayments and income,
@@ -189,6 +192,8 @@ it a probability. {{ used.known }} of {{ used.declared }} features enter.
 <table><tr><th>part</th><th>cohorts, month ends</th><th class="n">rows</th><th class="n">defaults</th></tr>
 {% for part in parts %}<tr><td>{{ part.part }}</td><td>{{ part.months }}</td><td class="n">{{ part.rows|count }}</td><td class="n">{{ part.defaults|count }}</td></tr>
 {% endfor %}</table>
+"""
+TABLES_AND_RULES = """
 <p class="small">Delta table versions: {% for table, number in origin.table_versions|dictsort %}{{ table }} {{ number }}{{ "" if loop.last else ", " }}{% endfor %}.
 Code: <code>{{ origin.code_version }}</code></p>
 
@@ -207,6 +212,8 @@ Code: <code>{{ origin.code_version }}</code></p>
 {% if facts.against_champion %}<tr><td>AUC less that of champion version {{ facts.champion }}</td><td class="n">{{ "{:+.4f}".format(facts.against_champion.difference) }}</td>
 <td class="n">{{ "{:+.4f}".format(facts.against_champion.low) }} – {{ "{:+.4f}".format(facts.against_champion.high) }}</td></tr>{% endif %}</table>
 </div><div>
+"""
+_JUDGED = """
 <table><tr><th>AUC among</th><th class="n">rows</th><th class="n">defaults</th><th class="n">value</th><th class="n">95% interval</th></tr>
 {% for row in standings %}<tr><td>{{ row.standing }}</td><td class="n">{{ row.rows|count }}</td><td class="n">{{ row.defaults|count }}</td><td class="n">{{ row.auc|f4 }}</td>
 <td class="n">{{ row.interval[0]|f4 }} – {{ row.interval[1]|f4 }}</td></tr>
@@ -228,6 +235,8 @@ Code: <code>{{ origin.code_version }}</code></p>
 <h2>Fairness, judging rows</h2>
 {{ fairness }}
 
+"""
+LIMITS_AND_PARAMETERS = """
 <h2>Known limits</h2>
 <ul>{% for limit in limits %}<li>{{ limit }}</li>
 {% endfor %}</ul>
@@ -237,3 +246,4 @@ Code: <code>{{ origin.code_version }}</code></p>
 {% endfor %}</table>
 </body></html>
 """
+_TEMPLATE = HEAD + _WHAT_IT_IS + TABLES_AND_RULES + _JUDGED + LIMITS_AND_PARAMETERS

@@ -60,8 +60,8 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     NoWalkForward and TooManyRows.
     """
     lake, source = Lake(spark, settings), load_source(settings.source)
-    if not isinstance(source.evaluation, OutOfTime) or source.evaluation.walk_forward_from is None:
-        raise NoWalkForward(f"{source.line('evaluation')}: a backtest needs the protocol out_of_time with walk_forward_from")
+    if settings.product == "company" or not isinstance(source.evaluation, OutOfTime) or source.evaluation.walk_forward_from is None:
+        raise NoWalkForward(f"{source.line('evaluation')}: a backtest needs loans and the protocol out_of_time with walk_forward_from")
     night = current_night(settings, as_of_date, training=True)
     silver = read_silver(lake, night.silver_versions)
     received = bounded(build_received(silver[LOAN.name], silver[REPAYMENT.name], as_of_date), MAX_PAYMENTS, "payments").to_pandas()

@@ -42,11 +42,12 @@ from models.peers import PEERS, peer_scores
 from models.sub_models import KEYS, LOG_ODDS, SUB_MODELS
 from spark_jobs.allocate import bounded
 from spark_jobs.attainable import with_attainable
-from spark_jobs.evaluate_company import company_findings, company_predictions
+from spark_jobs.evaluate_company import company_findings, company_predictions, company_walk_forward
 from spark_jobs.lake import Lake
 from spark_jobs.leak_gate import leak_measures, require_no_leak, sides_apart
 from spark_jobs.manifest import Night, code_version, current_night
 from spark_jobs.silver import read_company_silver, read_silver
+from spark_jobs.train_company import build_company_training_set
 
 MAX_ROWS = 500_000
 """Peers learn on one machine: more rows of a data set are an error."""
@@ -75,7 +76,7 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date, full: bool = 
     lake, source = Lake(spark, settings), load_source(settings.source)
     night = current_night(settings, as_of_date, training=True)
     if settings.product == "company":
-        _evaluate_companies(lake, source, night)
+        _evaluate_companies(lake, source, night, full)
         return
     silver = read_silver(lake, night.silver_versions)
     protocol = source.evaluation
@@ -113,15 +114,17 @@ def _write(settings: Settings, rows: pd.DataFrame, found: Mapping[str, object]) 
     print(json.dumps(found, indent=1))
 
 
-def _evaluate_companies(lake: Lake, source: Source, night: Night) -> None:
-    settings = lake.settings
+def _evaluate_companies(lake: Lake, source: Source, night: Night, full: bool) -> None:
+    settings, protocol, of = lake.settings, source.evaluation, origin(lake.settings, source, night)
     silver = read_company_silver(lake, night.silver_versions)
-    rows, unfitted = company_predictions(silver, source, settings, origin(settings, source, night), pd.Timestamp(night.as_of_date))
+    rows = build_company_training_set(silver, source.currency, night.as_of_date).persist()
+    told, unfitted = company_predictions(rows, protocol, settings, of)
     how = {
-        **source.evaluation.model_dump(mode="json"), "known_on": night.as_of_date.isoformat(), "within_policy_only": False,
+        **protocol.model_dump(mode="json"), "known_on": night.as_of_date.isoformat(), "within_policy_only": False,
         "recent_years": settings.company.recent_years,
     }
-    _write(settings, rows, company_findings(rows, how, unfitted))
+    forward = company_walk_forward(rows, protocol, settings, of) if full and protocol.walk_forward_from else None
+    _write(settings, told, company_findings(told, how, unfitted, forward))
 
 
 def origin(settings: Settings, source: Source, night: Night) -> Origin:
@@ -301,7 +304,7 @@ def walk_forward(
 
 
 def walk_forward_findings(tested: Mapping[Period, pd.DataFrame], left_out: Mapping[str, str]) -> dict[str, object]:
-    """``ranking`` of the scorers by calendar year, its quarters pooled, and by quarter.
+    """``ranking`` of the scorers and mean probability by calendar year, its quarters pooled, and by quarter.
 
     tested: in order of time, is_default and a column per scorer, one row per tested row. left_out: quarters without a model,
     each with why.
@@ -309,12 +312,13 @@ def walk_forward_findings(tested: Mapping[Period, pd.DataFrame], left_out: Mappi
 
     def found(rows: pd.DataFrame) -> dict[str, object]:
         scorers = rows.columns.drop("is_default")
-        return ranking({name: rows[name].to_numpy(dtype=float) for name in scorers}, rows["is_default"].to_numpy(dtype=float))
+        found = ranking({name: rows[name].to_numpy(dtype=float) for name in scorers}, rows["is_default"].to_numpy(dtype=float))
+        return found | {"mean_prob_default": float(rows["ensemble"].mean())}
 
     years = groupby(tested, key=lambda period: period.last.year)
     return {
         "years": [{"period": str(year)} | found(pd.concat([tested[period] for period in periods])) for year, periods in years],
-        "quarters": [
+        "periods": [
             {
                 "period": period.quarter, "trained_on": str(period.trained_on), "tested_from": str(period.first),
                 "tested_until": str(period.last),

@@ -6,43 +6,37 @@ The part of the job evaluate for a market of companies: the same findings, for t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 
 import numpy as np
 import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from conf.settings import Settings
-from conf.source import OutOfTime, Source
+from conf.settings import Company, Settings
+from conf.source import OutOfTime
 from features.company_labels import distressed_within, with_periods
 from models.company_model import KEYS, PROBABILITIES, fit_company_model
-from models.credit_model import Origin
+from models.credit_model import Origin, TooFewDefaults
 from models.metrics import against_ensemble, auc, ranking, ranking_against_ensemble, score_metrics
 from models.peers import PEERS, peer_scores
-from spark_jobs.train_company import build_company_training_set, with_first_year
+from spark_jobs.train_company import with_first_year
 
 ALTMAN = "altman_z"
 _OTHERS = (ALTMAN, *PEERS)
 
 
 def company_predictions(
-    silver: Mapping[str, DataFrame], source: Source, settings: Settings, of: Origin, known_on: pd.Timestamp
+    rows: DataFrame, protocol: OutOfTime, settings: Settings, of: Origin
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """One row per tested filing: KEYS, is_default (distress within a year), is_unseen (nobody of its party in training or calibration),
+    """One row per tested filing among rows (of COMPANY_TRAINING_SET): KEYS, is_default (distress within a year), is_unseen (nobody of its party in training or calibration),
     default_2y and default_3y (null: not seen), a column per scorer; and the peers that could not be fitted, each with why.
 
-    By the protocol's days: filings before the recent years train, those of the recent years before trained_on calibrate, those
-    from tested_from to tested_until are tested; what trains was known when the recent years began, what calibrates on trained_on.
+    By the protocol's days: ``parts_known_on`` trained_on train and calibrate, filings from tested_from to tested_until are tested.
     """
-    protocol: OutOfTime = source.evaluation
-    calibrated_from = (pd.Timestamp(protocol.trained_on) - pd.DateOffset(years=settings.company.recent_years)).date()
-    rows = build_company_training_set(silver, source.currency, known_on.date()).persist()
     day = F.col("as_of_date")
-    training = rows.where(day < F.lit(calibrated_from))
-    calibration = rows.where((day >= F.lit(calibrated_from)) & (day < F.lit(protocol.trained_on)))
-    model = fit_company_model(
-        with_periods(training, calibrated_from), with_periods(calibration, protocol.trained_on), settings.company, settings.training.seed, of
-    )
+    training, calibration = parts_known_on(rows, protocol.trained_on, settings.company)
+    model = fit_company_model(training, calibration, settings.company, settings.training.seed, of)
     tested = with_first_year(rows.where(day.between(F.lit(protocol.tested_from), F.lit(protocol.tested_until))))
     seen = rows.where(day < F.lit(protocol.trained_on)).select("identity_group_id").distinct().withColumn("seen", F.lit(True))
     later = {f"default_{years}y": distressed_within(years).cast("double") for years in (2, 3)}
@@ -51,19 +45,71 @@ def company_predictions(
         .select(*KEYS, "is_distress", F.col("seen").isNull().alias("is_unseen"), *later, *PROBABILITIES, "grade", *model.features)
         .toPandas().sort_values(list(KEYS), ignore_index=True)
     )
-    learnt = with_periods(training, calibrated_from).where("years_ahead = 1").select(*KEYS, "is_distress", *model.features)
+    learnt = training.where("years_ahead = 1").select(*KEYS, "is_distress", *model.features)
     learnt = learnt.toPandas().sort_values(list(KEYS), ignore_index=True)
     is_distress, final = learnt["is_distress"].to_numpy(dtype=float), np.ones(len(learnt))
     of_peers, unfitted = peer_scores(learnt[list(model.features)], is_distress, final, scored, settings.training.seed % 2**31)
-    columns = {"ensemble": scored[PROBABILITIES[0]], ALTMAN: -scored["altman_z"].fillna(scored["altman_z"].median()), **of_peers}
+    columns = {"ensemble": scored[PROBABILITIES[0]], ALTMAN: riskier_by_altman(scored), **of_peers}
     told = scored[[*KEYS, "is_unseen", *later, *PROBABILITIES[1:], "grade"]].assign(is_default=scored["is_distress"] > 0)
     return told.assign(repeat=1, **columns), unfitted
 
 
-def company_findings(rows: pd.DataFrame, protocol: Mapping[str, object], unfitted: Mapping[str, str]) -> dict[str, object]:
-    """The figures of a market of companies, as evaluation.json has them; rows as of ``company_predictions``.
+def parts_known_on(rows: DataFrame, day: date, company: Company) -> tuple[DataFrame, DataFrame]:
+    """The periods that train and those that calibrate a model of that day.
 
-    longer: distress within two and three years, told by the probability of that horizon, its peers by their one score. unseen: the
+    Filings before the company.recent_years train, with what was known when these began; those of these years calibrate, with
+    what was known on the day.
+    """
+    calibrated_from = (pd.Timestamp(day) - pd.DateOffset(years=company.recent_years)).date()
+    of = F.col("as_of_date")
+    recent = rows.where((of >= F.lit(calibrated_from)) & (of < F.lit(day)))
+    return with_periods(rows.where(of < F.lit(calibrated_from)), calibrated_from), with_periods(recent, day)
+
+
+def company_walk_forward(rows: DataFrame, protocol: OutOfTime, settings: Settings, of: Origin) -> dict[str, object]:
+    """``ranking`` and mean probability of a model trained anew each year, from walk_forward_from to tested_until, on the filings of
+    that year; of each year and of all together.
+    """
+    tested, left_out = {}, {}
+    start = pd.Timestamp(protocol.walk_forward_from)
+    while start.date() <= protocol.tested_until:
+        day, start = start.date(), start + pd.DateOffset(years=1)
+        print(f"{settings.source}: walk-forward, trained on {day}", flush=True)
+        try:
+            model = fit_company_model(*parts_known_on(rows, day, settings.company), settings.company, settings.training.seed, of)
+        except TooFewDefaults as problem:
+            left_out[str(day)] = str(problem)
+            continue
+        of_year = with_first_year(rows.where((F.col("as_of_date") >= F.lit(day)) & (F.col("as_of_date") < F.lit(start.date()))))
+        scored = model.score(of_year).select("is_distress", PROBABILITIES[0], ALTMAN).toPandas()
+        if scored.empty:
+            left_out[str(day)] = "no filings to test"
+            continue
+        tested[day] = scored
+
+    def found(scored: pd.DataFrame) -> dict[str, object]:
+        scorers = {"ensemble": scored[PROBABILITIES[0]].to_numpy(dtype=float), ALTMAN: riskier_by_altman(scored)}
+        return ranking(scorers, scored["is_distress"].to_numpy(dtype=float)) | {"mean_prob_default": float(scored[PROBABILITIES[0]].mean())}
+
+    return {
+        "years": [{"period": "all"} | found(pd.concat(tested.values()))] if tested else [],
+        "periods": [{"period": f"year from {day}", "trained_on": str(day)} | found(scored) for day, scored in tested.items()],
+        "left_out": left_out,
+    }
+
+
+def riskier_by_altman(rows: pd.DataFrame) -> np.ndarray:
+    """Altman's Z'' the other way round, so that higher is riskier; where it is unknown the median."""
+    return -rows[ALTMAN].fillna(rows[ALTMAN].median()).to_numpy(dtype=float)
+
+
+def company_findings(
+    rows: pd.DataFrame, protocol: Mapping[str, object], unfitted: Mapping[str, str], forward: Mapping[str, object] | None = None
+) -> dict[str, object]:
+    """The figures of a market of companies, as evaluation.json has them; rows as of ``company_predictions``, forward as of
+    ``company_walk_forward``.
+
+    by_year: the tested filings by calendar year, what was told of them beside what came. longer: distress within two and three years, told by the probability of that horizon, its peers by their one score. unseen: the
     filings of parties that neither trained nor calibrated.
     """
     scorers = {name: rows[name].to_numpy(dtype=float) for name in ("ensemble", *_OTHERS) if name in rows}
@@ -81,13 +127,17 @@ def company_findings(rows: pd.DataFrame, protocol: Mapping[str, object], unfitte
     return {
         **score_metrics(scorers["ensemble"], is_default, final),
         "auc_interval": whole["auc_interval"]["ensemble"],
-        "sub_models": {}, "left_out": {}, "auc_loss": None, "walk_forward": None, "out_of_fold_auc": {},
+        "sub_models": {}, "left_out": {}, "auc_loss": None, "walk_forward": forward, "out_of_fold_auc": {},
         "single_features": {ALTMAN: {"auc": auc(scorers[ALTMAN], is_default, final)}},
         "peers": {name: score_metrics(scorers[name], is_default, final) for name in peers},
         "unfitted_peers": dict(unfitted),
         "fairness": None,
         **against_ensemble(scorers, is_default),
         "within_months": longer,
+        "by_year": [
+            {"year": int(year), "rows": len(of_year), "defaults": int(of_year["is_default"].sum()), "mean_prob_default": float(of_year["ensemble"].mean())}
+            for year, of_year in rows.groupby(pd.to_datetime(rows["as_of_date"]).dt.year)
+        ],
         "unseen": ranking({name: score[unseen] for name, score in scorers.items()}, is_default[unseen]),
         "protocol": dict(protocol),
     }

@@ -19,6 +19,7 @@ from conf.tables import COMPANY_TRAINING_SET
 from features.company_labels import build_filing_spine, build_outcomes, distressed_within, with_periods
 from features.company_ratios import build_company_features
 from features.training_set import group_share
+from models.company_document import Facts, Part, document
 from models.company_model import KEYS, PROBABILITIES, CompanyModel, fit_company_model
 from models.credit_model import Origin
 from models.judged import Judged
@@ -30,6 +31,7 @@ from models.registry import (
     find_version,
     load_company_model,
     log_model,
+    log_texts,
     trained_on,
 )
 from spark_jobs.challenger import judged_champion, let_challenge
@@ -39,19 +41,19 @@ from spark_jobs.manifest import code_version, current_night
 from spark_jobs.silver import read_company_silver
 
 # Companies have no gender and no age.
-_NO_GROUPS = pd.DataFrame({"attribute": [], "is_judged": []})
+NO_GROUPS = pd.DataFrame({"attribute": [], "is_judged": []})
 
 
 def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
-    """Write company_training_set and register a challenger with the verdict of every promotion rule.
+    """Write company_training_set and register a challenger with the verdict of every promotion rule and its model document.
 
     as_of_date is the training date. Raises NoOpenNight before a night is opened, GateFailed where the training set breaks its
     rules, and TooFewDefaults where there is too little to learn from.
     """
-    lake, night = Lake(spark, settings), current_night(settings, as_of_date, training=True)
+    lake, night, source = Lake(spark, settings), current_night(settings, as_of_date, training=True), load_source(settings.source)
     withdraw_results(settings, "train_company", night.batch_id)
     silver = read_company_silver(lake, night.silver_versions)
-    lake.replace_where(COMPANY_TRAINING_SET, build_company_training_set(silver, load_source(settings.source).currency, as_of_date), "true")
+    lake.replace_where(COMPANY_TRAINING_SET, build_company_training_set(silver, source.currency, as_of_date), "true")
     rows = lake.read(COMPANY_TRAINING_SET)
     check_tables(lake, [Checked(COMPANY_TRAINING_SET)], as_of_date, night.batch_id)
 
@@ -66,14 +68,18 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     judged = judge(model, judging)
     champion = find_version(settings, CHAMPION)
     before = judged_champion(champion, lambda: judge(load_company_model(settings, champion), judging)) if champion else None
+    against_champion = judged.less(before) if before else None
     rules = promotion_rules(
-        judged.metrics, calibration_auc, judged.less(before) if before else None, judged.score_psi(before) if before else None,
-        _NO_GROUPS, settings.training, settings.fairness.model_copy(update={"attributes": []}),
+        judged.metrics, calibration_auc, against_champion, judged.score_psi(before) if before else None,
+        NO_GROUPS, settings.training, settings.fairness.model_copy(update={"attributes": []}),
     )
     if champion:
         rules.append(not_older(as_of_date, trained_on(settings, champion)))
     decision = decide(rules)
     version = _register(spark, settings, model, judged, calibration_auc)
+    parts = [told_of(name, part) for name, part in (("training", training), ("calibration", calibration), ("judging", judging))]
+    facts = Facts(settings, source, version, model, parts, judged, champion, against_champion, decision)
+    log_texts(settings, version, {"model_document.html": document(facts)})
     let_challenge(settings, version, champion, model.origin, decision)
     print(", ".join(f"judging filings: {name} {value:.4f}" for name, value in judged.metrics.items()))
 
@@ -100,6 +106,12 @@ def part_filings(rows: DataFrame, settings: Settings, as_of_date: date) -> tuple
         with_periods(recent.where(share < settings.company.calibration_share), as_of_date),
         with_first_year(recent.where(share >= settings.company.calibration_share)),
     )
+
+
+def told_of(name: str, rows: DataFrame) -> Part:
+    """What the model document tells of a part's rows, which have as_of_date and is_distress."""
+    found = rows.agg(F.min("as_of_date"), F.max("as_of_date"), F.count("*"), F.sum("is_distress")).first()
+    return Part(name, found[0], found[1], found[2], int(found[3]))
 
 
 def with_first_year(rows: DataFrame) -> DataFrame:

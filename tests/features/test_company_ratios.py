@@ -12,14 +12,15 @@ from conf.company_features import COMPANY_FEATURES, COMPANY_REASON_OF
 from conf.tables import FILING, MARKET_INDICATOR, STATEMENT_ITEM
 from features.company_ratios import build_company_features, company_ratios
 
-# In the order of years: two losses, then liabilities above assets.
+# In the order of years: two losses, then liabilities above assets. 2009 tells equity in place of liabilities, 2010 the parts of
+# what makes EBIT EBITDA.
 YEARS = {
     2008: {"total_assets": 100, "current_assets": 40, "current_liabilities": 20, "total_liabilities": 50, "retained_earnings": 10, "ebit": 8,
            "net_income": 5, "revenue": 120, "market_value": 50},
-    2009: {"total_assets": 100, "current_assets": 40, "current_liabilities": 25, "total_liabilities": 60, "retained_earnings": 5, "ebit": 4,
+    2009: {"total_assets": 100, "current_assets": 40, "current_liabilities": 25, "equity": 35, "mezzanine_equity": 5, "retained_earnings": 5, "ebit": 4,
            "net_income": -5, "revenue": 110, "market_value": 40},
     2010: {"total_assets": 80, "current_assets": 30, "current_liabilities": 40, "total_liabilities": 100, "retained_earnings": -10, "ebit": -8,
-           "net_income": -15, "revenue": 0, "market_value": 25, "ebitda": -4, "inventory": 10},
+           "net_income": -15, "revenue": 0, "market_value": 25, "depreciation": 3, "amortization": 1, "inventory": 10},
 }
 
 
@@ -76,7 +77,7 @@ def test_one_company_by_hand(told):
         "negative_equity": 1, "market_leverage": 100 / 125, "log_market_value": log(25), "net_income_to_assets": -15 / 80,
         "two_years_of_losses": 1, "net_income_change": (-15 + 5) / 20, "asset_turnover": 0, "assets_growth": log(80 / 100),
         "market_value_growth": log(25 / 40), "liabilities_to_assets_change_1y": 1.25 - 0.6, "liabilities_to_assets_change_2y": 1.25 - 0.5,
-        "asset_turnover_change_2y": 0 - 1.2,
+        "asset_turnover_change_2y": 0 - 1.2, "ebitda_to_liabilities": -4 / 100, "depreciation_to_assets": 4 / 80,
         "liabilities_to_assets_volatility": sqrt(((1.25 - 2.35 / 3) ** 2 + (0.6 - 2.35 / 3) ** 2 + (0.5 - 2.35 / 3) ** 2) / 3),
         # 6.56 x -10/80 + 3.26 x -10/80 + 6.72 x -8/80 + 1.05 x -20/100
         "altman_z": -0.82 - 0.4075 - 0.672 - 0.21,

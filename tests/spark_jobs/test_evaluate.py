@@ -104,7 +104,7 @@ def test_walk_forward_trains_on_each_quarters_first_day_and_says_what_is_left_ou
     assert {day for day, months in asked if months} == {DAY}
     assert trained == [0, 30]
     assert found["left_out"] == {"2010 Q1": "5 defaults", **dict.fromkeys(["2010 Q3", "2010 Q4", "2011 Q1"], "no rows to test")}
-    (quarter,), (year,) = found["quarters"], found["years"]
+    (quarter,), (year,) = found["periods"], found["years"]
     assert (quarter["period"], quarter["trained_on"], quarter["tested_until"]) == ("2010 Q2", "2010-02-28", "2010-05-29")
     assert (year["period"], year["rows"], quarter["rows"]) == ("2010", 60, 60)
     assert year["auc"]["ensemble"] == 0.5 and set(year["auc"]) == {"ensemble", *SUB_MODELS, "loan_interest_rate"}
@@ -140,7 +140,7 @@ def test_a_year_pools_its_quarters():
     assert found["years"][0]["auc"] == {"ensemble": pytest.approx(21 / 25)}
     low, high = found["years"][0]["auc_interval"]["ensemble"]
     assert low < 21 / 25 < high
-    assert [row["auc"] for row in found["quarters"]] == [{"ensemble": 1.0}, {"ensemble": 1.0}, {}, {}]
+    assert [row["auc"] for row in found["periods"]] == [{"ensemble": 1.0}, {"ensemble": 1.0}, {}, {}]
 
 
 def test_the_label_within_months_counts_whose_months_had_passed():

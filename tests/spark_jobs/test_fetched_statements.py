@@ -84,7 +84,9 @@ def test_korean_reports_reach_silver_as_first_filed_and_as_restated(spark, tmp_p
 
 def test_american_reports_reach_silver_on_the_same_chart(spark, tmp_path):
     facts = [
-        ("Assets", None, "2023-09-30", 1000), ("Liabilities", None, "2023-09-30", 700), ("StockholdersEquity", None, "2023-09-30", 300),
+        ("Assets", None, "2023-09-30", 1000), ("Liabilities", None, "2023-09-30", 650), ("StockholdersEquity", None, "2023-09-30", 300),
+        # Redeemable shares are neither liabilities nor equity; with them the balance sheet balances.
+        ("TemporaryEquityCarryingAmountAttributableToParent", None, "2023-09-30", 50),
         ("Assets", None, "2022-09-24", 900), ("NetIncomeLoss", "2022-09-25", "2023-09-30", -70),
     ]
     report = EdgarReport("0000000123-23-000106", "10-K", "2023-11-03", "2023-09-30", 2023, facts)
@@ -96,5 +98,6 @@ def test_american_reports_reach_silver_on_the_same_chart(spark, tmp_path):
     tables = silver(spark, settings)
     assert [(row.filing_id, row.fiscal_year, row.currency, row[BROKEN]) for row in tables["filing"]] == [(report.number, 2023, "USD", [])]
     assert {row.account: row.value for row in tables["statement_item"] if not row[BROKEN]} == {
-        "total_assets": Decimal(1000), "total_liabilities": Decimal(700), "equity": Decimal(300), "net_income": Decimal(-70),
+        "total_assets": Decimal(1000), "total_liabilities": Decimal(650), "equity": Decimal(300), "mezzanine_equity": Decimal(50),
+        "net_income": Decimal(-70),
     }
