@@ -39,13 +39,21 @@ SHOWN_NIGHTS = 90
 def monitor(lake: Lake, night: Night, model: CreditModel, scored: DataFrame) -> None:
     """Replace the as-of date in drift and expected_performance, record the verdict, and write the page.
 
-    scored: one row per scored borrower, with the features and prob_default; read once.
+    scored: one row per borrower whom the model has scored, with standing, the features and prob_default; read once. Where only
+    applicants trained the model, only they are held against its training rows.
     """
     limits = lake.settings.drift
+    if not lake.settings.training.performing_every_months:
+        scored = scored.where("standing = 'applicant'")
     # What silver tells of loans has no part in the night's rows: the two are asked beside each other.
     with ThreadPoolExecutor(1) as pool:
         vintages = pool.submit(_vintages, lake, night)
         counts = _counts(model.reference | {_HISTOGRAM: HISTOGRAM}, scored.withColumn(_HISTOGRAM, F.col(SCORE)))
+        if not counts[SCORE].any():
+            for table in (DRIFT, EXPECTED_PERFORMANCE):
+                _replace(lake, table, [], night)
+            _tell(lake.settings, night, model.origin, DriftVerdict(False, "Nothing to tell by: nobody like the training rows was scored."))
+            return
         found = [column_drift(name, bins, counts[name], limits) for name, bins in model.reference.items()]
         expected = expected_performance(counts[_HISTOGRAM])
         _replace(lake, DRIFT, [asdict(column) for column in found], night)

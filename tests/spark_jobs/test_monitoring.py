@@ -6,6 +6,7 @@ from datetime import date
 from types import SimpleNamespace
 
 import pytest
+from pyspark.sql import functions as F
 
 from conf.tables import COMPANY_DRIFT, DRIFT, EXPECTED_PERFORMANCE, LOAN, REPAYMENT
 from dags.drift import NightDrift, read_drift, record_asked
@@ -36,8 +37,8 @@ def market(empty_market, spark, monkeypatch):
 
 def scored(spark, *scores):
     """One borrower per score, aged 30, 50, 30 …, without a bureau score."""
-    rows = [(f"b{number}", 30.0 + 20 * (number % 2), None, score) for number, score in enumerate(scores)]
-    return spark.createDataFrame(rows, "borrower_id string, age_years double, bureau_score double, prob_default double")
+    rows = [(f"b{number}", "performing", 30.0 + 20 * (number % 2), None, score) for number, score in enumerate(scores)]
+    return spark.createDataFrame(rows, "borrower_id string, standing string, age_years double, bureau_score double, prob_default double")
 
 
 def test_a_night_is_measured_told_and_shown(spark, market):
@@ -70,6 +71,22 @@ def test_a_night_is_measured_told_and_shown(spark, market):
     said = "Shifted: score PSI 0.416 (limit 0.25); 0 of 1 features at or above 0.25 (limit 10% of them)."
     assert said in shifted
     assert "Within limits: score PSI 0.000" in calm
+
+
+def test_where_only_applicants_trained_only_they_are_held_against_the_training_rows(spark, market):
+    market = market.model_copy(update={"training": market.training.model_copy(update={"performing_every_months": 0})})
+    lake = Lake(spark, market)
+    night = open_manifest(market, build_manifest(market, FIRST, {}, "3"))
+    applicants = scored(spark, 0.05, 0.2, 0.05, 0.2).withColumn("standing", F.lit("applicant"))
+    monitoring.monitor(lake, night, MODEL, applicants.union(scored(spark, *[0.9] * 40)))
+    measured = {row["column_name"]: (row["row_count"], row["psi"]) for row in lake.read(DRIFT).collect()}
+    assert measured["prob_default"] == (4, pytest.approx(0.0, abs=1e-12)) and lake.read(EXPECTED_PERFORMANCE).first()["row_count"] == 4
+
+    nobody = open_manifest(market, build_manifest(market, SECOND, {}, "3"))
+    monitoring.monitor(lake, nobody, MODEL, scored(spark, 0.9))
+    told = read_drift(market, SECOND)
+    assert not told.asks_training and told.message.startswith("Nothing to tell by")
+    assert {row["as_of_date"] for row in lake.read(DRIFT).collect()} == {FIRST}
 
 
 def test_companies_are_measured_beside_borrowers(spark, market):
