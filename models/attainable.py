@@ -14,6 +14,7 @@ import lightgbm
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
+from scipy.optimize import linprog
 
 from models.html import render, svg
 from models.metrics import auc, expected_calibration_error
@@ -23,6 +24,8 @@ WORDS = {"ensemble": "ensemble (published)", "attainable": "attainable from the 
 DRAWS, SEED = 500, 20261125
 # Of the reference; the last one is all of it.
 PARTS = (0.05, 0.25, 1.0)
+# Of the rows, whom an investor lends to, as in the backtest.
+PICKED_SHARE = 0.20
 
 
 def gini(score: np.ndarray, outcome: np.ndarray) -> float:
@@ -70,10 +73,30 @@ def attainable_score(
     return score, parts
 
 
+def safest(prob: np.ndarray, interest_rate: np.ndarray, share: float) -> np.ndarray:
+    """How much of each row is picked, 0 to 1: that share of all, of the least mean prob at all rows' mean interest rate."""
+    rates = interest_rate - interest_rate.mean()
+    found = linprog(prob, A_eq=np.vstack([np.ones(len(prob)), rates]), b_eq=[share * len(prob), 0.0], bounds=(0, 1), method="highs")
+    return found.x
+
+
+def selection(scores: Mapping[str, np.ndarray], truth: np.ndarray, interest_rate: np.ndarray) -> dict[str, object]:
+    """What picking by each score, PICKED_SHARE of all rows at their mean interest rate, does to the true probability of default.
+
+    all: the mean over all rows. By score: truth, that of its picks; of_oracle: how far it lies below all, as a fraction of how
+    far the picks of an oracle, who knows the truth, do. The means of picks are by how much of a row is picked.
+    """
+    told = {name: float(np.average(truth, weights=safest(score, interest_rate, PICKED_SHARE))) for name, score in scores.items()}
+    of_all, oracle = float(truth.mean()), float(np.average(truth, weights=safest(truth, interest_rate, PICKED_SHARE)))
+    return {"share": PICKED_SHARE, "all": of_all} | {
+        name: {"truth": mean, "of_oracle": (of_all - mean) / (of_all - oracle)} for name, mean in told.items()
+    }
+
+
 def beside_truth(rows: pd.DataFrame) -> dict[str, object]:
     """How the ensemble stands beside the attainable score and the truth, as evaluation.json has it.
 
-    One row per borrower: probabilities ensemble, attainable and truth, is_default and risk_group. Ginis and calibration errors
+    One row per borrower: probabilities ensemble, attainable and truth, interest_rate, is_default and risk_group. Ginis and calibration errors
     are against outcomes and against the truth; a ratio is the ensemble's Gini over the attainable one, between the ends of its
     95% interval.
     """
@@ -91,6 +114,7 @@ def beside_truth(rows: pd.DataFrame) -> dict[str, object]:
             for what, outcome in against.items()
         },
         "mean": {name: float(score.mean()) for name, score in scores.items()} | {"default_rate": float(rows["is_default"].mean())},
+        "selection": selection(scores, scores["truth"], rows["interest_rate"].to_numpy(dtype=float)),
         "risk_groups": groups.reset_index().astype(float).to_dict("records"),
     }
 
@@ -119,6 +143,12 @@ the rows). Against the truth a row counts as a default by its true probability, 
 <table><tr><th>risk group</th><th class="n">rows</th><th class="n">mean probability</th><th class="n">mean true probability</th><th class="n">default rate</th></tr>
 {% for row in found.risk_groups %}<tr><td>{{ "%.0f"|format(row.risk_group) }}</td><td class="n">{{ row.rows|count }}</td><td class="n">{{ row.prob_default|f4 }}</td>
 <td class="n">{{ row.truth|f4 }}</td><td class="n">{{ row.default_rate|f4 }}</td></tr>
+{% endfor %}</table>
+<p>Of all these borrowers {{ found.selection.share|percent }} are picked, at the mean interest rate of all, so that the picks have the least mean probability by a
+score. The true probability of default of all is {{ found.selection.all|f4 }}; how far below it the picks' lies, of what an oracle who knows the truth reaches:</p>
+<table><tr><th>picked by</th><th class="n">mean true probability</th><th class="n">of the oracle's improvement</th></tr>
+{% for name, title in words.items() %}<tr{{ ' class="own"'|safe if name == "ensemble" }}><td>{{ title }}</td><td class="n">{{ found.selection[name].truth|f4 }}</td>
+<td class="n">{{ found.selection[name].of_oracle|percent }}</td></tr>
 {% endfor %}</table>
 <p>Whether more data would tell more: the Gini against the truth of the same model, trained on parts of the reference.</p>
 <table><tr><th>rows of the reference</th>{% for part in found.reference.parts %}<th class="n">{{ part.rows|count }}</th>{% endfor %}</tr>

@@ -104,7 +104,7 @@ def build_reference(silver: Mapping[str, DataFrame], source: Source, truth: Data
 def with_attainable(
     lake: Lake, source: Source, training: DataFrame, test: DataFrame, rows: pd.DataFrame
 ) -> tuple[pd.DataFrame, dict[str, object]]:
-    """The tested rows with the probabilities attainable and truth, and what the reference was.
+    """The tested rows with the probabilities attainable and truth and the interest_rate of their newest loan, and what the reference was.
 
     training, test: the columns of TRAINING_SET. rows: one row per tested row, by KEYS. The reference has reference_times as
     many seats as the market, beyond its own, on the tested day.
@@ -125,7 +125,7 @@ def with_attainable(
     tested = test.select(*KEYS, *NAMES).toPandas().merge(known, on=list(KEYS)).rename(columns={"prob_default_12m": "truth"})
     labels, seed = reference["prob_default_12m"].to_numpy(), lake.settings.training.seed % 2**31
     score, parts = attainable_score(reference[NAMES], labels, tested[NAMES], tested["truth"].to_numpy(), seed)
-    told = tested[[*KEYS, "truth"]].assign(attainable=score)
+    told = tested[[*KEYS, "truth"]].assign(attainable=score, interest_rate=tested["loan_interest_rate"])
     trained = training.agg(F.count("*"), F.count_distinct("borrower_id")).first()
     return rows.merge(told, on=list(KEYS)), {
         "times": drawn.reference_times, "rows": len(reference), "borrowers": reference["borrower_id"].nunique(),
