@@ -292,6 +292,14 @@ COMPANY_SCORE = _gold(
     one-year probability (settings company.grades). reason_codes: what moved the first year most, strongest first
     (conf.company_features). raw_hazard: of the first year, before calibration.""",
 )
+COMPANY_UNSCORED = _gold(
+    "company_unscored",
+    "company_id STRING NOT NULL, as_of_date DATE NOT NULL, reason STRING NOT NULL, batch_id STRING NOT NULL",
+    ("company_id", "as_of_date"),
+    "score_company",
+    """Active companies that get no score. reason: no_statements (of a year, none known), stale_statements (the newest are too old) or
+    too_few_statements (not enough years in a row).""",
+)
 DRIFT = _gold(
     "drift",
     """column_name STRING NOT NULL, as_of_date DATE NOT NULL, psi DOUBLE NOT NULL, null_share DOUBLE NOT NULL,
@@ -436,7 +444,7 @@ SILVER: tuple[Table, ...] = (
     MARKET_INDICATOR, INVESTOR_ORDER,
 )
 # What a market of companies has, and no other.
-OF_COMPANIES: tuple[Table, ...] = (COMPANY, FILING, STATEMENT_ITEM, COMPANY_FEATURE, COMPANY_TRAINING_SET, COMPANY_SCORE, COMPANY_DRIFT)
+OF_COMPANIES: tuple[Table, ...] = (COMPANY, FILING, STATEMENT_ITEM, COMPANY_FEATURE, COMPANY_TRAINING_SET, COMPANY_SCORE, COMPANY_UNSCORED, COMPANY_DRIFT)
 # What the ingest of a product passes through its gates beside the silver tables that a source fills.
 INGEST_RECORDS: dict[str, tuple[Table, ...]] = {
     "lending": (INVESTOR_ORDER, LANDED_FILE, QUARANTINE), "company": (LANDED_FILE, QUARANTINE),
@@ -444,7 +452,7 @@ INGEST_RECORDS: dict[str, tuple[Table, ...]] = {
 GOLD: tuple[Table, ...] = (
     POPULATION, UNSCORED, *FEATURE_TABLES.values(), TRAINING_SET, BORROWER_SCORE, DRIFT, EXPECTED_PERFORMANCE, LOAN_VALUATION,
     RISK_GROUP_CAP, HOLDING, ALLOCATION, ALLOCATION_SUMMARY, FRONTIER, FRONTIER_HOLDING, COMPANY_FEATURE, COMPANY_TRAINING_SET,
-    COMPANY_SCORE, COMPANY_DRIFT, GATE_RESULT,
+    COMPANY_SCORE, COMPANY_UNSCORED, COMPANY_DRIFT, GATE_RESULT,
 )
 TABLES: dict[str, Table] = {table.name: table for table in (LANDED_FILE, *SILVER, QUARANTINE, *GOLD, TRUTH_DEFAULT)}
 
@@ -453,4 +461,4 @@ PUBLISHED: tuple[Table, ...] = (
     BORROWER_SCORE, UNSCORED, LOAN_VALUATION, RISK_GROUP_CAP, ALLOCATION, ALLOCATION_SUMMARY, FRONTIER, FRONTIER_HOLDING,
 )
 # What a market of each product publishes.
-PUBLISHED_BY_PRODUCT: dict[str, tuple[Table, ...]] = {"lending": PUBLISHED, "company": (COMPANY_SCORE,)}
+PUBLISHED_BY_PRODUCT: dict[str, tuple[Table, ...]] = {"lending": PUBLISHED, "company": (COMPANY_SCORE, COMPANY_UNSCORED)}

@@ -12,7 +12,7 @@ from airflow.sdk import DAG
 
 from conf.settings import load_settings
 from conf.source import products_of
-from conf.tables import COMPANY_FEATURE, COMPANY_SCORE, FILING, INGEST_RECORDS, STATEMENT_ITEM
+from conf.tables import COMPANY_FEATURE, COMPANY_SCORE, COMPANY_UNSCORED, FILING, INGEST_RECORDS, STATEMENT_ITEM
 from dags.job_tasks import (
     asset,
     await_files,
@@ -52,7 +52,7 @@ if "company" in products_of(settings):
         )
 
         gate_silver = gate("gate_silver", "ingest", (*silver, *INGEST_RECORDS["company"]), product="company")
-        gate_scores = gate("gate_scores", "score_company", (COMPANY_FEATURE, COMPANY_SCORE), product="company")
+        gate_scores = gate("gate_scores", "score_company", (COMPANY_FEATURE, COMPANY_UNSCORED, COMPANY_SCORE), product="company")
 
         chain_gated(check_champion, await_files("company"), open_night, (ingest, gate_silver), (score_company, gate_scores), publish)
         train_on_drift(publish, "company")

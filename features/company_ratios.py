@@ -235,6 +235,19 @@ def build_company_features(
     ))
 
 
+def build_unscored(spine: DataFrame, features: DataFrame, filing: DataFrame, statement_item: DataFrame) -> DataFrame:
+    """The spine rows without features (as of ``build_company_features``), each with the reason of conf.tables.COMPANY_UNSCORED."""
+    known = spine.select(*SPINE).join(build_statements(filing, statement_item), on="company_id", how="inner")
+    newest = known.where(F.col("known_from") <= F.col("as_of_date")).groupBy(*SPINE).agg(F.max("period_end").alias("newest"))
+    age = F.months_between("as_of_date", "newest")
+    reason = (
+        F.when(F.col("newest").isNull(), F.lit("no_statements"))
+        .when(age > MAX_STATEMENT_AGE_MONTHS, F.lit("stale_statements")).otherwise(F.lit("too_few_statements"))
+    )
+    without = spine.select(*SPINE).join(features.select(*SPINE), on=list(SPINE), how="left_anti")
+    return without.join(newest, on=list(SPINE), how="left").select(*SPINE, reason.alias("reason"))
+
+
 def _within(value: Column, low: float, high: float) -> Column:
     # greatest and least skip nulls, which here must stay null.
     return F.when(value.isNotNull(), F.greatest(F.least(value, F.lit(float(high))), F.lit(float(low))))

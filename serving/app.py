@@ -106,8 +106,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     def ask_score(borrower_id: str) -> tuple[str, CachedAnswer]:
         row = reader.score(borrower_id)
-        why = f"borrower {borrower_id} has no score: {row['reason']}" if row["reason"] else None
-        return _batch(row), _found(Score, row, "borrower", borrower_id, why)
+        return _batch(row), _found(Score, row, "borrower", borrower_id, _unscored("borrower", borrower_id, row))
 
     def ask_valuation(loan_id: str) -> tuple[str, CachedAnswer]:
         row = reader.valuation(loan_id)
@@ -115,7 +114,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     def ask_company_score(company_id: str) -> tuple[str, CachedAnswer]:
         row = reader.company_score(company_id)
-        return _batch(row), _found(CompanyScore, row, "company", company_id)
+        return _batch(row), _found(CompanyScore, row, "company", company_id, _unscored("company", company_id, row))
 
     def ask_portfolio(order_id: str) -> tuple[str, CachedAnswer]:
         row, holdings = reader.portfolio(order_id)
@@ -201,6 +200,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 def _batch(row: Row) -> str:
     return str(row["current_batch_id"])
+
+
+def _unscored(what: str, identifier: str, row: Row) -> str | None:
+    return f"{what} {identifier} has no score: {row['reason']}" if row["reason"] else None
 
 
 def _found(model: type[BaseModel], row: Row, what: str, identifier: str, why: str | None = None) -> CachedAnswer:

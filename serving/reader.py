@@ -35,8 +35,9 @@ _QUESTIONS = {
         LEFT JOIN publication.latest_loan_valuation valuation ON valuation.loan_id = $1 {_WHERE}""",
     "summary": f"""{_CURRENT}, summary.* {_FROM}
         LEFT JOIN publication.latest_allocation_summary summary ON summary.order_id = $1 {_WHERE}""",
-    "company_score": f"""{_CURRENT}, score.* {_FROM}
-        LEFT JOIN publication.latest_company_score score ON score.company_id = $1 {_WHERE}""",
+    "company_score": f"""{_CURRENT}, unscored.reason, score.* {_FROM}
+        LEFT JOIN publication.latest_company_score score ON score.company_id = $1
+        LEFT JOIN publication.latest_company_unscored unscored ON unscored.company_id = $1 {_WHERE}""",
     "holdings": """SELECT loan_id, borrower_id, identity_group_id, risk_group, amount, weight, expected_net_return
         FROM publication.latest_allocation WHERE order_id = $1 ORDER BY amount DESC, loan_id""",
     "frontier": f"""{_CURRENT}, frontier.* {_FROM}
@@ -80,7 +81,7 @@ class Reader:
         return self._one("valuation", loan_id)
 
     def company_score(self, company_id: str) -> Row:
-        """The company's score beside the current batch; its columns are null without one."""
+        """The company's score, or why there is none, beside the current batch; score columns are null without one."""
         return self._one("company_score", company_id)
 
     def portfolio(self, order_id: str) -> tuple[Row, list[Row]]:

@@ -9,9 +9,9 @@ from pyspark.sql import functions as F
 
 from conf.settings import Settings
 from conf.source import load_source
-from conf.tables import COMPANY, COMPANY_FEATURE, COMPANY_SCORE, FILING
+from conf.tables import COMPANY, COMPANY_FEATURE, COMPANY_SCORE, COMPANY_UNSCORED, FILING
 from expectations.measures import Bound
-from features.company_ratios import build_company_features
+from features.company_ratios import build_company_features, build_unscored
 from models.company_model import PROBABILITIES
 from models.registry import load_company_model
 from spark_jobs.gates import Checked, check_tables, withdraw_results
@@ -25,7 +25,7 @@ DECIMALS = 10
 
 
 def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
-    """Replace the as-of date in company_feature and company_score; once its gates have let the scores pass, in company_drift.
+    """Replace the as-of date in company_feature, company_unscored and company_score; once its gates have let the scores pass, in company_drift.
 
     Raises NoOpenNight before a night is opened, NoChampion, and GateFailed where features or scores break their rules, a company
     has features and no score, or the years of too many companies have a gap.
@@ -38,6 +38,8 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     lake.replace(COMPANY_FEATURE, features, as_of_date)
 
     rows = lake.read_as_of(COMPANY_FEATURE, as_of_date)
+    unscored = build_unscored(spine, rows, silver[FILING.name], silver["statement_item"])
+    lake.replace(COMPANY_UNSCORED, unscored.withColumn("batch_id", F.lit(night.batch_id)), as_of_date)
     model = load_company_model(settings, night.model_version)
     scored = model.score(rows).withColumns({
         "model_version": F.lit(night.model_version), "batch_id": F.lit(night.batch_id),
@@ -52,7 +54,7 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     more = {"gap_share": (gaps, Bound(None, settings.company.max_gap_share, told))}
     missing = {"features_without_score": (float(without), Bound(None, 0, "companies with features and without a score"))}
     check_tables(
-        lake, [Checked(COMPANY_FEATURE, more=more), Checked(COMPANY_SCORE, more=missing)], as_of_date, night.batch_id
+        lake, [Checked(COMPANY_FEATURE, more=more), Checked(COMPANY_UNSCORED), Checked(COMPANY_SCORE, more=missing)], as_of_date, night.batch_id
     )
     monitor_companies(lake, night, model, rows.join(scores, on="company_id", how="inner"))
     print(f"{scores.count()} companies scored, of {spine.count()} active and {companies} that ever told a year's statements")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing, suppress
 from datetime import date
 
+from psycopg2 import sql
 from psycopg2.extensions import cursor
 
 from conf.settings import Settings
@@ -95,12 +96,19 @@ def _scores(found: cursor, batch_id: str) -> list[str]:
         (batch_id,),
     )
     scored, mean, horizon = found.fetchone()
-    found.execute(
-        "SELECT reason, count(*) FROM publication.unscored WHERE batch_id = %s GROUP BY reason ORDER BY reason", (batch_id,)
-    )
-    unscored = ", ".join(f"{reason} {count:,}" for reason, count in found.fetchall()) or "none"
     of_mean = f", mean probability of default {mean:.4f} within {horizon} months" if scored else ""
-    return [_line("scored", f"{scored:,} borrowers{of_mean}"), _line("unscored", unscored)]
+    return [_line("scored", f"{scored:,} borrowers{of_mean}"), _line("unscored", _by(found, "unscored", "reason", batch_id))]
+
+
+def _by(found: cursor, table: str, column: str, batch_id: str) -> str:
+    """How many rows of a batch have each value of a column, in words."""
+    found.execute(
+        sql.SQL("SELECT {0}, count(*) FROM {1} WHERE batch_id = %s GROUP BY {0} ORDER BY {0}").format(
+            sql.Identifier(column), sql.Identifier("publication", table)
+        ),
+        (batch_id,),
+    )
+    return ", ".join(f"{value} {count:,}" for value, count in found.fetchall()) or "none"
 
 
 def _companies(found: cursor, batch_id: str) -> list[str]:
@@ -112,12 +120,12 @@ def _companies(found: cursor, batch_id: str) -> list[str]:
         (batch_id,),
     )
     scored, *means = found.fetchone()
-    found.execute(
-        "SELECT grade, count(*) FROM publication.company_score WHERE batch_id = %s GROUP BY grade ORDER BY grade", (batch_id,)
-    )
-    grades = ", ".join(f"{grade} {count:,}" for grade, count in found.fetchall()) or "none"
     of_means = f", mean probability of distress within 1, 2, 3 years {', '.join(f'{mean:.4f}' for mean in means)}" if scored else ""
-    return [_line("scored", f"{scored:,} companies{of_means}"), _line("grades", grades)]
+    return [
+        _line("scored", f"{scored:,} companies{of_means}"),
+        _line("unscored", _by(found, "company_unscored", "reason", batch_id)),
+        _line("grades", _by(found, "company_score", "grade", batch_id)),
+    ]
 
 
 def _drift(found: cursor, batch_id: str) -> list[str]:

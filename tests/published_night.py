@@ -13,7 +13,7 @@ from decimal import Decimal
 from psycopg2 import sql
 
 from conf.settings import Settings
-from conf.tables import COMPANY_SCORE, PUBLISHED, Table
+from conf.tables import COMPANY_SCORE, COMPANY_UNSCORED, PUBLISHED, PUBLISHED_BY_PRODUCT, Table
 from spark_jobs.database import connect
 from spark_jobs.publication import Batch, Content, publish_batch
 
@@ -135,7 +135,7 @@ def make_company_batch(day: date) -> Batch:
 
 
 def publish_companies(settings: Settings, batch: Batch) -> str:
-    """Publishes a tiny night of companies: two of them, the first without Altman's Z''."""
+    """Publishes a tiny night of companies: three of them, the first without Altman's Z'', the last without a score."""
     who = batch.batch_id
     rows = {
         COMPANY_SCORE.name: [
@@ -146,9 +146,10 @@ def publish_companies(settings: Settings, batch: Batch) -> str:
                 "filing_id": f"c{number}-2019", "period_end": date(2019, 6, 30), "model_version": "1", "batch_id": who,
             }
             for number in range(2)
-        ]
+        ],
+        COMPANY_UNSCORED.name: [{"company_id": "c2", "as_of_date": batch.as_of_date, "reason": "too_few_statements", "batch_id": who}],
     }
-    tables = (COMPANY_SCORE,)
+    tables = PUBLISHED_BY_PRODUCT["company"]
     return publish_batch(settings, batch, contents(rows, tables), copier(settings, rows), tables)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from conf.company_features import COMPANY_FEATURES, COMPANY_REASON_OF
 from conf.tables import FILING, MARKET_INDICATOR, STATEMENT_ITEM
-from features.company_ratios import build_company_features, company_ratios
+from features.company_ratios import build_company_features, build_unscored, company_ratios
 
 # In the order of years: two losses, then liabilities above assets. 2009 tells equity in place of liabilities, 2010 the parts of
 # what makes EBIT EBITDA.
@@ -35,7 +35,7 @@ def items(name, accounts, known_from):
 
 @pytest.fixture(scope="module")
 def told(spark):
-    """Features by company and as-of date."""
+    """Features, and why there are none, by company and as-of date."""
     filings, told_items = [], []
     for year, accounts in YEARS.items():
         for company in ("a", "young"):
@@ -47,6 +47,8 @@ def told(spark):
     # A half year's report is no year; the restatement of 2010 becomes known in September.
     filings.append(filing("a", 2010, date(2010, 8, 1), "a-half", months=6))
     told_items += items("a-half", {"total_assets": 1}, date(2010, 8, 1))
+    filings.append(filing("silent", 2010, date(2010, 8, 1), "silent-half", months=6))
+    told_items += items("silent-half", {"total_assets": 1}, date(2010, 8, 1))
     filings.append(filing("a", 2010, date(2011, 9, 1), "a-2010-restated"))
     told_items += items("a-2010-restated", YEARS[2010] | {"total_liabilities": 110}, date(2011, 9, 1))
     indicators = [
@@ -54,12 +56,15 @@ def told(spark):
         ("BAAFFM", date(2011, 4, 1), 9.0, date(2011, 5, 31), "f", 1), ("BAAFFM", date(2011, 1, 1), 5.0, date(2011, 6, 30), "f", 1),
     ]
     days = [date(2011, 4, 29), date(2011, 4, 30), date(2011, 8, 31), date(2011, 9, 1), date(2013, 1, 31)]
-    spine = spark.createDataFrame([(company, day) for company in ("a", "young") for day in days], "company_id STRING, as_of_date DATE")
+    spine = spark.createDataFrame([(company, day) for company in ("a", "young", "silent") for day in days], "company_id STRING, as_of_date DATE")
+    filing_rows, item_rows = spark.createDataFrame(filings, FILING.ddl), spark.createDataFrame(told_items, STATEMENT_ITEM.ddl)
     rows = build_company_features(
-        spine, spark.createDataFrame(filings, FILING.ddl), spark.createDataFrame(told_items, STATEMENT_ITEM.ddl),
+        spine, filing_rows, item_rows,
         spark.createDataFrame(indicators, MARKET_INDICATOR.ddl.replace("known_from DATE", "known_from DATE")), "USD",
     )
-    return {(row.company_id, row.as_of_date): row.asDict() for row in rows.collect()}
+    unscored = build_unscored(spine, rows, filing_rows, item_rows)
+    found = {(row.company_id, row.as_of_date): row.asDict() for row in rows.collect()}
+    return found, {(row.company_id, row.as_of_date): row.reason for row in unscored.collect()}
 
 
 def test_every_feature_is_declared_has_a_formula_and_a_reason(spark):
@@ -70,7 +75,7 @@ def test_every_feature_is_declared_has_a_formula_and_a_reason(spark):
 
 
 def test_one_company_by_hand(told):
-    row = told["a", date(2011, 4, 30)]
+    row = told[0]["a", date(2011, 4, 30)]
     assert (row["filing_id"], row["period_end"]) == ("a-2010", date(2010, 12, 31))
     expected = {
         "current_ratio": 30 / 40, "quick_ratio": 20 / 40, "working_capital_to_assets": -10 / 80, "liabilities_to_assets": 100 / 80,
@@ -92,12 +97,21 @@ def test_one_company_by_hand(told):
 
 def test_only_what_was_known_on_the_day_counts(told):
     # The statements of 2010 are told on 30 April; the day before, two years are too few.
-    assert ("a", date(2011, 4, 29)) not in told
-    before, after = told["a", date(2011, 8, 31)], told["a", date(2011, 9, 1)]
+    features, _ = told
+    assert ("a", date(2011, 4, 29)) not in features
+    before, after = features["a", date(2011, 8, 31)], features["a", date(2011, 9, 1)]
     assert (before["filing_id"], before["liabilities_to_assets"]) == ("a-2010", 100 / 80)
     assert (after["filing_id"], after["liabilities_to_assets"]) == ("a-2010-restated", 110 / 80)
 
 
-def test_too_few_or_too_old_statements_give_no_row(told):
-    assert not [key for key in told if key[0] == "young"]
-    assert ("a", date(2013, 1, 31)) not in told
+def test_too_few_or_too_old_statements_give_no_row_but_a_reason(told):
+    features, unscored = told
+    assert not [key for key in features if key[0] in ("young", "silent")]
+    assert ("a", date(2013, 1, 31)) not in features
+    days = (date(2011, 4, 29), date(2011, 4, 30), date(2011, 8, 31), date(2011, 9, 1))
+    # Half a year's report is no year's statement.
+    assert unscored == {
+        ("a", days[0]): "too_few_statements", **{("young", day): "too_few_statements" for day in days},
+        **{(company, date(2013, 1, 31)): "stale_statements" for company in ("a", "young")},
+        **{("silent", day): "no_statements" for day in (*days, date(2013, 1, 31))},
+    }

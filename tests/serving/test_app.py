@@ -111,6 +111,8 @@ def test_a_company_is_told_with_its_horizons_and_reasons(empty_market):
             "data_contract_version": "1.0",
         }
         assert client.get("/v1/companies/c0/score").json()["altman_z"] is None
+        unscored = client.get("/v1/companies/c2/score")
+        assert unscored.status_code == 404 and unscored.json()["detail"] == "company c2 has no score: too_few_statements"
         missing = client.get("/v1/companies/c9/score")
         assert missing.status_code == 404 and missing.json()["detail"].startswith("company c9 is not in the published batch 2020-01-01-")
         assert client.get("/ready").json()["batch_id"] == make_company_batch(DAY).batch_id

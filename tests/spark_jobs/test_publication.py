@@ -18,7 +18,7 @@ from psycopg2 import errors
 from conf.company_features import COMPANY_REASON_WORDS
 from conf.reasons import REASON_WORDS, Words
 from conf.settings import Settings
-from conf.tables import COMPANY_SCORE, PUBLISHED, PUBLISHED_BY_PRODUCT, Table
+from conf.tables import COMPANY_SCORE, COMPANY_UNSCORED, PUBLISHED, PUBLISHED_BY_PRODUCT, Table
 from spark_jobs import publication
 from spark_jobs.database import connect
 from spark_jobs.publication import (
@@ -64,7 +64,7 @@ def partitions(settings: Settings) -> set[str]:
 
 
 def test_published_tables_have_the_declared_columns_and_types(database):
-    for table in (*PUBLISHED, COMPANY_SCORE):
+    for table in (*PUBLISHED, *PUBLISHED_BY_PRODUCT["company"]):
         found = read(
             database,
             f"""SELECT attname::text, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute
@@ -101,13 +101,19 @@ def test_contract_of_the_company_score(database):
         """SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
         WHERE attrelid = 'publication.latest_company_score'::regclass AND attnum > 0 ORDER BY attnum""",
     )
-    assert PUBLISHED_BY_PRODUCT["company"] == (COMPANY_SCORE,)
+    assert PUBLISHED_BY_PRODUCT["company"] == (COMPANY_SCORE, COMPANY_UNSCORED)
     assert found == [
         ("company_id", "text"), ("as_of_date", "date"), ("prob_distress_1y", "double precision"),
         ("prob_distress_2y", "double precision"), ("prob_distress_3y", "double precision"), ("grade", "text"),
         ("altman_z", "double precision"), ("reason_codes", "text[]"), ("filing_id", "text"), ("period_end", "date"),
         ("model_version", "text"), ("batch_id", "text"), ("data_contract_version", "text"),
     ]
+    unscored = read(
+        database,
+        """SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
+        WHERE attrelid = 'publication.latest_company_unscored'::regclass AND attnum > 0 ORDER BY attnum""",
+    )
+    assert unscored == [("company_id", "text"), ("as_of_date", "date"), ("reason", "text"), ("batch_id", "text")]
 
 
 def test_companies_have_a_pointer_of_their_own(empty_market):
@@ -121,6 +127,7 @@ def test_companies_have_a_pointer_of_their_own(empty_market):
     assert told == [("company", companies.batch_id), ("lending", lending.batch_id)]
     scores = read(market, "SELECT company_id, prob_distress_2y, altman_z, data_contract_version FROM publication.latest_company_score")
     assert sorted(scores) == [("c0", 0.02, None, "1.0"), ("c1", 0.04, 1.5, "1.0")]
+    assert read(market, "SELECT company_id, reason FROM publication.latest_company_unscored") == [("c2", "too_few_statements")]
     later = make_company_batch(DAY + timedelta(days=2))
     assert publish_companies(market, later) == "published"
     assert publication.rollback(market, companies.batch_id) == later.batch_id
