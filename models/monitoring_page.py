@@ -10,25 +10,31 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from conf.company_features import COMPANY_FEATURES
 from conf.features import FEATURES
-from conf.settings import Drift
-from models.drift import SCORE, Bins, ColumnDrift, DriftVerdict
+from conf.settings import Drift, Product
+from models.drift import Bins, ColumnDrift, DriftVerdict
 from models.html import render, svg
 from models.model_plots import history_plot, shares_plot, vintage_plot
 
-_MEANINGS = {feature.name: feature.meaning for feature in FEATURES}
+_MEANINGS = {feature.name: feature.meaning for feature in (*FEATURES, *COMPANY_FEATURES)}
+_MODEL = {"lending": "credit model", "company": "company model"}
+_SCORED = {"lending": "borrowers", "company": "companies"}
+_REFERENCE = {"lending": "rows that it was trained on", "company": "filings that calibrated it"}
 
 
 @dataclass(frozen=True)
 class Monitored:
     """What the page shows, of one night and the nights before it.
 
-    columns: the drift of the score and of every feature. history: one row per night, oldest first, the last one this night's:
-    as_of_date, the score's psi, and the columns of expected_performance. score_counts: the night's rows per bin of
-    score_bins, nulls last. vintages: cumulative incidence of default by months on book, per quarter of origination.
+    columns: the drift of the score, the column score_name, and of every feature. history: one row per night, oldest first, the
+    last one this night's: as_of_date, the score's psi, and of borrowers the columns of expected_performance. score_counts: the
+    night's rows per bin of score_bins, nulls last. vintages: cumulative incidence of default by months on book, per quarter of
+    origination; of companies, who have neither, None.
     """
 
     market: str
+    product: Product
     as_of_date: date
     model_version: str
     trained_on: str
@@ -36,16 +42,17 @@ class Monitored:
     limits: Drift
     verdict: DriftVerdict
     columns: Sequence[ColumnDrift]
+    score_name: str
     history: pd.DataFrame
     score_bins: Bins
     score_counts: np.ndarray
-    vintages: Mapping[date, np.ndarray]
+    vintages: Mapping[date, np.ndarray] | None
 
 
 def page(shown: Monitored) -> str:
     """The page; the same rows make the same bytes."""
     by_psi = sorted(shown.columns, key=lambda column: (-column.psi, column.column_name))
-    (score,) = (column for column in by_psi if column.column_name == SCORE)
+    (score,) = (column for column in by_psi if column.column_name == shown.score_name)
     features = [column for column in by_psi if column is not score]
     return render(
         _TEMPLATE, shown=shown, limits=shown.limits, score=score, meanings=_MEANINGS,
@@ -53,7 +60,8 @@ def page(shown: Monitored) -> str:
         stable=[column for column in features if column.level == "stable"],
         # Bars end at twice the limit.
         bar=lambda psi: f"{min(psi / (2 * shown.limits.shifted_psi), 1) * 100 if shown.limits.shifted_psi else 100:.0f}",
-        tonight=shown.history.iloc[-1], drift_plots=_drift_plots(shown), expected_plots=_expected_plots(shown),
+        tonight=shown.history.iloc[-1], drift_plots=_drift_plots(shown), model=_MODEL[shown.product], scored=_SCORED[shown.product],
+        reference=_REFERENCE[shown.product], expected_plots=[] if shown.vintages is None else _expected_plots(shown),
         vintages=svg(vintage_plot(shown.vintages, "Defaults by quarter of origination")) if shown.vintages else None,
     )
 
@@ -62,7 +70,7 @@ def _drift_plots(shown: Monitored) -> list[Markup]:
     limits = {"watch": shown.limits.watch_psi, "shifted": shown.limits.shifted_psi}
     then, now = np.array(shown.score_bins.shares[:-1]), shown.score_counts[:-1] / shown.score_counts.sum()
     return [
-        svg(history_plot(*_series(shown.history, "psi"), "Score drift, night by night", "PSI of prob_default", limits)),
+        svg(history_plot(*_series(shown.history, "psi"), "Score drift, night by night", f"PSI of {shown.score_name}", limits)),
         svg(shares_plot(then, now, shown.score_bins.edges, "Scores in tenths of the training rows")),
     ]
 
@@ -103,9 +111,9 @@ td.watch{color:#b7791f;font-weight:600}td.shifted{color:#b42318;font-weight:600}
 <td class="n">{{ row.null_share|percent }}</td><td class="{{ row.level }}">{{ row.level.replace("_", " ") }}</td></tr>
 {% endfor %}</table>
 {% endmacro %}
-<h1>Monitoring of the credit model</h1>
-<p class="small">Market {{ shown.market }}, night of {{ shown.as_of_date }}, {{ "{:,}".format(score.row_count) }} borrowers scored by
-model version {{ shown.model_version }}, held against the rows that it was trained on ({{ shown.trained_on }}).</p>
+<h1>Monitoring of the {{ model }}</h1>
+<p class="small">Market {{ shown.market }}, night of {{ shown.as_of_date }}, {{ "{:,}".format(score.row_count) }} {{ scored }} scored by
+model version {{ shown.model_version }}, held against the {{ reference }} ({{ shown.trained_on }}).</p>
 <p class="verdict {{ "asks" if shown.verdict.asks_training else score.level }}">{{ shown.verdict.message }}</p>
 <h2>Drift of the score</h2>
 <div class="plots">{% for plot in drift_plots %}{{ plot }}{% endfor %}</div>
@@ -118,6 +126,7 @@ model version {{ shown.model_version }}, held against the rows that it was train
 <p class="small">Training is asked for when the score, or {{ "{:.0%}".format(limits.shifted_feature_share) }} of the known features,
 reach {{ limits.shifted_psi }}, and more than {{ limits.cool_down_days }} days have passed since the model's training and since drift
 last asked.</p>
+{% if expected_plots %}
 <h2>Expected performance</h2>
 <p>This night: AUC {{ "%.3f"|format(tonight.expected_auc) }}, Brier score {{ "%.4f"|format(tonight.expected_brier) }}, default rate
 {{ "{:.2%}".format(tonight.expected_default_rate) }} within {{ shown.horizon_months }} months.</p>
@@ -128,5 +137,6 @@ known: a changed population shows here, a calibration that no longer holds shows
 {% if vintages %}<div class="wide">{{ vintages }}</div>
 <p class="small">Loans by quarter of origination, as known on {{ shown.as_of_date }}; a line ends where the quarter's youngest loan is.</p>
 {% else %}<p>No quarter of origination has a complete month on book yet.</p>{% endif %}
+{% endif %}
 </body></html>
 """

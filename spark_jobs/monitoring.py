@@ -5,7 +5,7 @@ Information, not a gate: it closes nothing. Written by the jobs that score, once
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict
@@ -23,7 +23,7 @@ from features.population import build_default_events
 from features.vintages import build_vintages, vintage_curves
 from models.company_model import PROBABILITIES, CompanyModel
 from models.credit_model import CreditModel, Origin
-from models.drift import SCORE, Bins, DriftVerdict, build_counts, column_drift, verdict
+from models.drift import SCORE, Bins, ColumnDrift, DriftVerdict, build_counts, column_drift, verdict
 from models.expected_performance import HISTOGRAM, expected_performance
 from models.monitoring_page import Monitored, page
 from spark_jobs.database import connect
@@ -34,6 +34,7 @@ from spark_jobs.silver import read_silver
 # A column name that no feature has.
 _HISTOGRAM = "prob_default_histogram"
 SHOWN_NIGHTS = 90
+PAGES = {"lending": "monitoring.html", "company": "monitoring_companies.html"}
 
 
 def monitor(lake: Lake, night: Night, model: CreditModel, scored: DataFrame) -> None:
@@ -58,31 +59,42 @@ def monitor(lake: Lake, night: Night, model: CreditModel, scored: DataFrame) -> 
         expected = expected_performance(counts[_HISTOGRAM])
         _replace(lake, DRIFT, [asdict(column) for column in found], night)
         _replace(lake, EXPECTED_PERFORMANCE, [{"row_count": found[0].row_count, **asdict(expected)}], night)
-    told = verdict(found, limits)
-    _tell(lake.settings, night, model.origin, told)
-
-    history = _history(lake, night.as_of_date)
-    if (newest := history["as_of_date"].iloc[-1]) > night.as_of_date:
-        print(f"the monitoring page stays with the newer night of {newest}")
-        return
-    shown = Monitored(
-        lake.settings.source, night.as_of_date, night.model_version, model.origin.trained_on, model.origin.horizon_months,
-        limits, told, found, history, model.reference[SCORE], counts[SCORE], vintages.result(),
-    )
-    target = lake.settings.market / "reports" / "monitoring.html"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(page(shown), encoding="utf-8")
+    nights = _scores_drift(lake, DRIFT, SCORE).join(lake.read(EXPECTED_PERFORMANCE), on="as_of_date", how="inner")
+    _show(lake, night, model, found, counts, SCORE, nights, vintages.result())
 
 
 def monitor_companies(lake: Lake, night: Night, model: CompanyModel, scored: DataFrame) -> None:
-    """Replace the as-of date in company_drift and record the verdict.
+    """Replace the as-of date in company_drift, record the verdict, and write the page.
 
     scored: one row per scored company, with the features and prob_distress_1y; at least one.
     """
     counts = _counts(model.reference, scored)
     found = [column_drift(name, bins, counts[name], lake.settings.drift) for name, bins in model.reference.items()]
     _replace(lake, COMPANY_DRIFT, [asdict(column) for column in found], night)
-    _tell(lake.settings, night, model.origin, verdict(found, lake.settings.drift, PROBABILITIES[0]))
+    _show(lake, night, model, found, counts, PROBABILITIES[0], _scores_drift(lake, COMPANY_DRIFT, PROBABILITIES[0]), None)
+
+
+def _show(
+    lake: Lake, night: Night, model: CreditModel | CompanyModel, found: Sequence[ColumnDrift], counts: Mapping[str, np.ndarray],
+    score_name: str, nights: DataFrame, vintages: Mapping[date, np.ndarray] | None,
+) -> None:
+    """Record the verdict of the columns' drift, and write the page if no newer night has. nights: one row per as-of date, with
+    the score's psi and what else the page shows of a night.
+    """
+    settings, limits = lake.settings, lake.settings.drift
+    told = verdict(found, limits, score_name)
+    _tell(settings, night, model.origin, told)
+    history = _history(nights, night.as_of_date)
+    if (newest := history["as_of_date"].iloc[-1]) > night.as_of_date:
+        print(f"the monitoring page stays with the newer night of {newest}")
+        return
+    shown = Monitored(
+        settings.source, settings.product, night.as_of_date, night.model_version, model.origin.trained_on, model.origin.horizon_months,
+        limits, told, found, score_name, history, model.reference[score_name], counts[score_name], vintages,
+    )
+    target = settings.market / "reports" / PAGES[settings.product]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(page(shown), encoding="utf-8")
 
 
 def _tell(settings: Settings, night: Night, origin: Origin, told: DriftVerdict) -> None:
@@ -118,10 +130,13 @@ def _replace(lake: Lake, table: Table, rows: list[dict[str, object]], night: Nig
     lake.replace(table, lake.spark.createDataFrame(values, table.ddl), night.as_of_date)
 
 
-def _history(lake: Lake, as_of_date: date) -> pd.DataFrame:
-    """The newest SHOWN_NIGHTS nights since a year before the as-of date, oldest first: the score's drift and what was expected."""
-    scores = lake.read(DRIFT).where(F.col("column_name") == SCORE).select("as_of_date", "psi")
-    nights = scores.join(lake.read(EXPECTED_PERFORMANCE), on="as_of_date", how="inner")
+def _scores_drift(lake: Lake, table: Table, score_name: str) -> DataFrame:
+    """One row per night: as_of_date and the score's psi."""
+    return lake.read(table).where(F.col("column_name") == score_name).select("as_of_date", "psi")
+
+
+def _history(nights: DataFrame, as_of_date: date) -> pd.DataFrame:
+    """The newest SHOWN_NIGHTS nights since a year before the as-of date, oldest first."""
     in_year = nights.where(F.col("as_of_date") > F.add_months(F.lit(as_of_date), -12))
     return in_year.orderBy(F.desc("as_of_date")).limit(SHOWN_NIGHTS).toPandas().sort_values("as_of_date", ignore_index=True)
 

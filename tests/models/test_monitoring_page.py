@@ -27,7 +27,7 @@ HISTORY = pd.DataFrame({
 
 def shown(**changed) -> Monitored:
     night = Monitored(
-        market="simulated", as_of_date=NIGHT, model_version="3", trained_on="2024-03-01", horizon_months=12,
+        market="simulated", product="lending", score_name="prob_default", as_of_date=NIGHT, model_version="3", trained_on="2024-03-01", horizon_months=12,
         limits=load_settings().drift, verdict=DriftVerdict(True, "Shifted: score PSI 0.310 <limit 0.25>."), columns=COLUMNS,
         history=HISTORY, score_bins=Bins((0.1,), (0.5, 0.5, 0.0)), score_counts=np.array([200, 800, 0]),
         vintages={date(2023, 1, 1): np.array([0.0, 0.01, 0.02]), date(2023, 4, 1): np.array([0.0, 0.03])},
@@ -49,6 +49,14 @@ def test_a_calm_first_night_has_a_page_too():
     html = page(shown(columns=columns, history=HISTORY.tail(1), vintages={}))
     assert "None: every feature lies within 0.1." in html
     assert "No quarter of origination" in html
+
+
+def test_companies_have_a_page_without_what_only_loans_have():
+    columns = [ColumnDrift("altman_z", 0.3, 0, 0, 900, "shifted"), ColumnDrift("prob_distress_1y", 0.02, 0, 0, 900, "stable")]
+    history = HISTORY[["as_of_date", "psi"]]
+    html = page(shown(product="company", score_name="prob_distress_1y", columns=columns, history=history, vintages=None))
+    assert "Monitoring of the company model" in html and "900 companies scored" in html and "filings that calibrated it" in html
+    assert "Altman" in html and "Expected performance" not in html and "Vintages" not in html
 
 
 def test_the_same_rows_make_the_same_bytes_that_need_no_network():

@@ -90,7 +90,8 @@ def test_where_only_applicants_trained_only_they_are_held_against_the_training_r
 
 
 def test_companies_are_measured_beside_borrowers(spark, market):
-    companies, lake = market.model_copy(update={"product": "company"}), Lake(spark, market)
+    companies = market.model_copy(update={"product": "company"})
+    lake = Lake(spark, companies)
     reference = {"liabilities_to_assets": Bins((0.5,), (0.5, 0.5, 0.0)), "prob_distress_1y": Bins((0.02,), (0.5, 0.5, 0.0))}
     model = SimpleNamespace(origin=Origin("simulated", "2024-03-01", 12, "0123"), reference=reference)
     night = open_manifest(companies, build_manifest(companies, SECOND, {}, "7"))
@@ -103,6 +104,7 @@ def test_companies_are_measured_beside_borrowers(spark, market):
     # (0.25 - 0.5) ln 0.5 + (0.75 - 0.5) ln 1.5
     assert found["prob_distress_1y"]["psi"] == pytest.approx(0.274653, abs=1e-6) and lake.read(COMPANY_DRIFT).count() == 2
     assert (found["liabilities_to_assets"]["null_share"], found["liabilities_to_assets"]["model_version"]) == (0.25, "7")
+    assert "4 companies scored" in (market.market / "reports" / "monitoring_companies.html").read_text()
     told = read_drift(companies, SECOND)
     assert told.asks_training and told.message.startswith("Shifted: score PSI 0.275 (limit 0.25); 1 of 1 features")
     record_asked(companies, night.batch_id)
