@@ -40,7 +40,6 @@ from models.realised import (
     reduction,
 )
 from models.realised_cash import stacked_cash
-from models.scenarios import DefaultCorrelation
 from models.whole_notes import clip_by_class
 
 SHARE = 0.20
@@ -209,17 +208,6 @@ def without_caps(rules_of: RulesOfMonth) -> RulesOfMonth:
     return of
 
 
-def with_equal_correlations(rules_of: RulesOfMonth) -> RulesOfMonth:
-    """The rules with one factor for all risk groups and their mean asset correlation for each: no group hedges another."""
-
-    def of(month: date) -> Rules:
-        rules = rules_of(month)
-        stated = rules.correlation.asset_correlations
-        return replace(rules, correlation=DefaultCorrelation((sum(stated) / len(stated),) * len(stated), 1.0))
-
-    return of
-
-
 def cumulative_losses(market: Market, cohorts: Mapping[str, Cohorts]) -> dict[str, Any]:
     """Principal lost so far by month of investment over the pooled years, as a fraction of all the money invested then."""
     months = np.flatnonzero(market.periods[POOLED])
@@ -231,9 +219,9 @@ def cumulative_losses(market: Market, cohorts: Mapping[str, Cohorts]) -> dict[st
     }
 
 
-def find(rows: pd.DataFrame, following: RulesOfMonth, static: RulesOfMonth) -> dict[str, Any]:
-    """What backtest.json tells of these prepared listings; rules by month, with caps that follow market indicators and
-    with static ones.
+def find(rows: pd.DataFrame, following: RulesOfMonth, static: RulesOfMonth, stated: RulesOfMonth) -> dict[str, Any]:
+    """What backtest.json tells of these prepared listings; rules by month: with caps that follow market indicators, with static
+    ones, and the first with asset correlations as the settings state them.
     """
     market = Market(rows)
     holdings = bought(rows, SHARE, following)
@@ -269,19 +257,21 @@ def find(rows: pd.DataFrame, following: RulesOfMonth, static: RulesOfMonth) -> d
         "years": {period: found for period, found in of_period.items() if period != POOLED},
         "curve": curve,
         "diversification": diversified(market, holdings),
-        "ablation": ablation(market, holdings, static, following),
+        "ablation": ablation(market, holdings, following, static, stated),
         "calibration": return_calibration(rows),
         "cumulative_loss": cumulative_losses(market, cohorts),
     }
 
 
-def ablation(market: Market, holdings: Holdings, static: RulesOfMonth, following: RulesOfMonth) -> dict[str, Any]:
-    """The mosaic with caps that follow market indicators, with static ones and with none, and with scenarios in which all
-    risk groups move alike; and how far the first lost less than each of the others; by strategy and period."""
+def ablation(
+    market: Market, holdings: Holdings, following: RulesOfMonth, static: RulesOfMonth, stated: RulesOfMonth
+) -> dict[str, Any]:
+    """The mosaic with caps that follow market indicators, with static ones and with none, and with asset correlations that no
+    default has scaled; and how far the first lost less than each of the others; by strategy and period."""
     kinds = {
         "following": holdings, "static": bought(market.rows, SHARE, static, (MOSAIC, MATCHED)),
         "none": bought(market.rows, SHARE, without_caps(following), (MOSAIC, MATCHED)),
-        "equal_correlations": bought(market.rows, SHARE, with_equal_correlations(following), (MOSAIC, MATCHED)),
+        "stated_correlations": bought(market.rows, SHARE, stated, (MOSAIC, MATCHED)),
     }
     found: dict[str, Any] = {}
     for name in (MOSAIC, MATCHED):

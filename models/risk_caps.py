@@ -100,29 +100,28 @@ class Sensitivity:
 
 
 def realised_and_expected(counts: pd.DataFrame, hazard: Hazard) -> pd.DataFrame:
-    """Defaults by calendar month beside what the hazard expects of the loans at risk; counts as of build_exposure."""
+    """Loans at risk and defaults by calendar month beside what the hazard expects; counts as of build_exposure."""
     if counts.empty:
-        return pd.DataFrame({"month": [], "defaults": [], "expected": []})
+        return pd.DataFrame({"month": [], "at_risk": [], "defaults": [], "expected": []})
     # The hazard's curves already hold the months' average; what is left over months is the market.
     on_book = counts["months_on_book"].to_numpy(int)
     default, _ = hazard.baseline(np.zeros(len(counts), dtype=int), counts["term_months"].to_numpy(int))
     rate = default[np.arange(len(counts)), np.minimum(on_book, default.shape[1]) - 1]
     frame = counts.assign(expected=rate * counts["at_risk"].to_numpy(float))
-    return frame.groupby("month", as_index=False)[["defaults", "expected"]].sum().sort_values("month", ignore_index=True)
+    return frame.groupby("month", as_index=False)[["at_risk", "defaults", "expected"]].sum().sort_values("month", ignore_index=True)
 
 
-def fit_sensitivity(
-    counts: pd.DataFrame, hazard: Hazard, history: pd.DataFrame, currency: str, *, stated: float
-) -> Sensitivity:
+def fit_sensitivity(months: pd.DataFrame, history: pd.DataFrame, currency: str, *, stated: float) -> Sensitivity:
     """How defaults have followed stress: Poisson regression of a month's defaults on the stress known
     DEFAULT_LAG_MONTHS before (the first missed instalment), with the hazard's expectation as exposure.
+
+    months: as of ``realised_and_expected``.
 
     The estimate and the stated value are weighted by precision (the stated one with a standard deviation of its own
     size), the estimate's variance being inflated for overdispersion (McCullagh and Nelder 1989, section 6.2) and for
     first-order autocorrelation (Bartlett 1946). Never below 0: stress does not loosen caps. With fewer than
     LEAST_MONTHS months or LEAST_DEFAULTS defaults, or stress that never moved, the stated value stands.
     """
-    months = realised_and_expected(counts, hazard)
     months = months[months["expected"] > 0]
     known_on = [
         (pd.Period(month, freq="M") - DEFAULT_LAG_MONTHS).end_time.date() for month in pd.to_datetime(months["month"])

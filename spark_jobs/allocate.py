@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from decimal import Decimal
@@ -35,13 +36,20 @@ from conf.tables import (
 from expectations.measures import Bound
 from models.allocation import Listings, Orders, Rules, allocate
 from models.as_known import newest_known
+from models.default_correlation import fit_correlations
 from models.frontier import frontier
 from models.hazard import Hazard, NoHistory, build_exposure, build_outcomes
 from models.holdings import build_holding
 from models.open_listings import DECIMALS, Terms, build_open_listings, build_valuation, is_eligible, with_score
 from models.owned import Owned, OwnedParties
 from models.registry import load_hazard
-from models.risk_caps import build_indicator_history, fit_sensitivity, market_stress, risk_group_caps
+from models.risk_caps import (
+    build_indicator_history,
+    fit_sensitivity,
+    market_stress,
+    realised_and_expected,
+    risk_group_caps,
+)
 from models.scenarios import DefaultCorrelation, seed_of
 from spark_jobs.counted_nights import CountedNight, counted_nights
 from spark_jobs.gates import Checked, check_tables, withdraw_results
@@ -95,7 +103,7 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
         with_minor_units(lake.read_as_of(LOAN_VALUATION, as_of_date), decimals, "remaining_amount"),
         limits.max_listings, "listings",
     )
-    rules = rules_of(settings, caps["cap"])
+    rules = rules_of(settings, caps["cap"], caps["asset_correlation"])
     allocation, summary, largest_gap = allocated(orders, listings, parties, rules, seed_of(night.batch_id))
     results = {ALLOCATION: allocation, ALLOCATION_SUMMARY: summary}
     tables, left_out = frontier_tables(listings, allocation, rules, limits, seed_of(night.batch_id))
@@ -186,15 +194,15 @@ def terms_of(settings: Settings, source: Source) -> Terms:
     return Terms(horizon, rules.recovery_rate, rules.recovery_lag_months, rules.platform_fee_rate)
 
 
-def rules_of(settings: Settings, caps: pd.Series) -> Rules:
-    """The allocation's rules of the night; caps are in the order of risk groups."""
+def rules_of(settings: Settings, caps: Iterable[float], asset_correlations: Iterable[float]) -> Rules:
+    """The allocation's rules of the night; caps and correlations are in the order of risk groups."""
     minor_units, rules = 10**settings.night.currency_decimals, settings.allocation
     return Rules(
         note={currency: amount * minor_units for currency, amount in rules.note_amount.items()},
         identity_group_cap=rules.max_identity_group_share,
         risk_group_caps=tuple(caps),
         target_step=rules.target_step,
-        correlation=DefaultCorrelation(tuple(rules.asset_correlations), rules.factor_correlation),
+        correlation=DefaultCorrelation(tuple(asset_correlations), rules.factor_correlation),
         scenarios=rules.scenarios,
         evaluation_scenarios=rules.evaluation_scenarios,
         solver_seconds=rules.solver_seconds,
@@ -204,29 +212,25 @@ def rules_of(settings: Settings, caps: pd.Series) -> Rules:
 
 CAP_SCHEMA = pa.schema([
     ("risk_group", pa.int32()), ("cap", pa.float64()), ("base_cap", pa.float64()), ("market_stress", pa.float64()),
-    ("sensitivity", pa.float64()), ("basis", pa.string()), ("is_static", pa.bool_()),
+    ("sensitivity", pa.float64()), ("basis", pa.string()), ("is_static", pa.bool_()), ("asset_correlation", pa.float64()),
 ])
 
 
 def caps_of(lake: Lake, night: Night, source: Source, hazard: Hazard) -> pd.DataFrame:
-    """The night's caps; static where no market indicator has been ingested, or none has enough history."""
+    """The night's caps, static where no market indicator has been ingested, or none has enough history; and asset correlations."""
     rules, as_of_date = lake.settings.allocation, night.as_of_date
     history = pd.DataFrame(columns=["series_id", "observed_on", "known_from", "value"])
     if MARKET_INDICATOR.name in night.silver_versions:
         known = build_indicator_history(_silver(lake, night, MARKET_INDICATOR), as_of_date)
         history = bounded(known, MAX_INDICATOR_ROWS, "values of market indicators").to_pandas()
     stress = market_stress(history, as_of_date, source.currency)
-    sensitivity = None
-    if stress is not None:
-        outcomes = build_outcomes(
-            _silver(lake, night, LOAN), _silver(lake, night, REPAYMENT), as_of_date, source.default_days
-        )
-        sensitivity = fit_sensitivity(
-            build_exposure(outcomes).toPandas(), hazard, history, source.currency, stated=rules.cap_sensitivity
-        )
-    return risk_group_caps(
+    outcomes = build_outcomes(_silver(lake, night, LOAN), _silver(lake, night, REPAYMENT), as_of_date, source.default_days)
+    months = realised_and_expected(build_exposure(outcomes).toPandas(), hazard)
+    sensitivity = None if stress is None else fit_sensitivity(months, history, source.currency, stated=rules.cap_sensitivity)
+    caps = risk_group_caps(
         rules.risk_group_caps, stress, sensitivity, min_factor=rules.min_cap_factor, max_factor=rules.max_cap_factor
     )
+    return caps.assign(asset_correlation=np.round(fit_correlations(months, rules.asset_correlations), 10))
 
 
 def build_open_orders(investor_order: DataFrame, as_of_date: date, decimals: int) -> DataFrame:

@@ -31,7 +31,9 @@ def run(settings: Settings, folder: Path) -> Path:
     caps = pd.read_parquet(written / "risk_caps.parquet")
     note = settings.allocation.note_amount[load_source(settings.source).currency]
     rows = prepared(pd.read_parquet(written / "listings.parquet"), note)
-    found = find(rows, monthly_rules(settings, caps, "cap"), monthly_rules(settings, caps, "base_cap"))
+    stated = dict(zip(range(1, len(settings.allocation.asset_correlations) + 1), settings.allocation.asset_correlations, strict=True))
+    unfitted = caps.assign(asset_correlation=caps["risk_group"].map(stated))
+    found = find(rows, monthly_rules(settings, caps, "cap"), monthly_rules(settings, caps, "base_cap"), monthly_rules(settings, unfitted, "cap"))
     found["market"] = market_by_month(caps)
     found["protocol"] = json.loads((written / "quarters.json").read_text()) | {"note": note, "fee": settings.allocation.platform_fee_rate}
     found["graded_outcomes"] = {
@@ -46,20 +48,19 @@ def run(settings: Settings, folder: Path) -> Path:
 
 
 def monthly_rules(settings: Settings, caps: pd.DataFrame, column: str) -> Callable[[date], Rules]:
-    """The allocation's rules of each month, with the caps of a column of risk_caps.parquet."""
-    of_month = {
-        month: rules_of(settings, group.sort_values("risk_group")[column]) for month, group in caps.groupby("month")
-    }
-    return of_month.__getitem__
+    """The allocation's rules of each month, with the caps of a column of risk_caps.parquet and its asset correlations."""
+    by_group = caps.sort_values("risk_group").groupby("month")
+    return {month: rules_of(settings, group[column], group["asset_correlation"]) for month, group in by_group}.__getitem__
 
 
 def market_by_month(caps: pd.DataFrame) -> list[dict[str, Any]]:
-    """Market stress (null where caps are static) and the caps of all risk groups, one element per month."""
+    """Market stress (null where caps are static), and caps and asset correlations of all risk groups, one element per month."""
     return [
         {
             "month": f"{month:%Y-%m}", "basis": group["basis"].iloc[0],
             "market_stress": None if pd.isna(group["market_stress"].iloc[0]) else float(group["market_stress"].iloc[0]),
             "caps": [float(cap) for cap in group.sort_values("risk_group")["cap"]],
+            "asset_correlations": [float(one) for one in group.sort_values("risk_group")["asset_correlation"]],
         }
         for month, group in caps.groupby("month")
     ]

@@ -32,7 +32,7 @@ Answer = TypeVar("Answer")
 
 def run(settings: Settings, as_of_date: date) -> None:
     """Print lines that begin with ``allocation:``. The date seeds the market."""
-    rules = rules_of(settings, settings.allocation.risk_group_caps)
+    rules = rules_of(settings, settings.allocation.risk_group_caps, settings.allocation.asset_correlations)
     random = np.random.default_rng(as_of_date.toordinal())
 
     small, small_tail, _ = drawn(FULL_LISTINGS, rules, random)

@@ -43,7 +43,7 @@ def market(informed: bool, loans_a_month: int = 60, seed: int = 2) -> pd.DataFra
 
 
 def found_of(listings: pd.DataFrame) -> dict:
-    return find(prepared(listings, 25), lambda month: RULES, lambda month: RULES)
+    return find(prepared(listings, 25), lambda month: RULES, lambda month: RULES, lambda month: RULES)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_claims_need_both_years_and_the_interval():
 
 def test_the_page_tells_what_was_found(found):
     told = found | {
-        "market": [{"month": "2010-01", "basis": "fitted", "market_stress": 1.5, "caps": [1.0, 0.4]}], "graded_outcomes": {},
+        "market": [{"month": "2010-01", "basis": "fitted", "market_stress": 1.5, "caps": [1.0, 0.4], "asset_correlations": [0.12, 0.0123]}], "graded_outcomes": {},
         "protocol": {
             "known_on": "2017-12-31", "quarters": [{"period": "2010 Q1", "listings": 180}], "left_out": {"2009 Q1": "too <few> defaults"},
             "note": 25, "fee": 0.01,
@@ -143,7 +143,7 @@ def test_the_page_tells_what_was_found(found):
     html = page(json.loads(json.dumps(told)), "0123456789abcdef", datetime(2026, 1, 2, tzinfo=UTC))
     assert html.count("<svg") == 4 and "http://" not in html.replace("http://www.w3.org", "").replace("http://purl.org", "").replace("http://creativecommons.org", "")
     assert f"{found['matched']['loss_rate_reduction']:+.1%}" in html and "2009 Q1 is left out: too &lt;few&gt; defaults." in html
-    assert "They make no difference" in html and "that part is left out" in html
+    assert "0.120, 0.012</td>" in html and "They make no difference" in html and "that part is left out" in html
     assert "nan" not in html.lower().replace("finance", "")
 
 

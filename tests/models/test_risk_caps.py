@@ -14,6 +14,7 @@ from models.risk_caps import (
     build_indicator_history,
     fit_sensitivity,
     market_stress,
+    realised_and_expected,
     risk_group_caps,
 )
 
@@ -98,14 +99,14 @@ def made_up_history(slope: float, loans: int) -> tuple[pd.DataFrame, pd.DataFram
 
 def test_fitted_sensitivity_is_found_in_history():
     counts, indicator, hazard = made_up_history(slope=0.5, loans=20_000)
-    sensitivity = fit_sensitivity(counts, hazard, indicator, "USD", stated=0.25)
+    sensitivity = fit_sensitivity(realised_and_expected(counts, hazard), indicator, "USD", stated=0.25)
     assert sensitivity.basis == "fitted"
     assert sensitivity.value == pytest.approx(0.5, abs=0.05)
 
 
 def test_defaults_that_fall_with_stress_never_loosen_caps():
     counts, indicator, hazard = made_up_history(slope=-0.5, loans=20_000)
-    assert fit_sensitivity(counts, hazard, indicator, "USD", stated=0.25) == Sensitivity(0.0, "fitted")
+    assert fit_sensitivity(realised_and_expected(counts, hazard), indicator, "USD", stated=0.25) == Sensitivity(0.0, "fitted")
 
 
 @pytest.mark.parametrize("reason", ["few months", "few defaults", "no indicators", "no loans"])
@@ -119,7 +120,7 @@ def test_too_little_history_leaves_the_stated_sensitivity(reason):
         indicator = indicator.iloc[:0]
     if reason == "no loans":
         counts = counts.iloc[:0]
-    assert fit_sensitivity(counts, hazard, indicator, "USD", stated=0.25) == Sensitivity(0.25, "stated")
+    assert fit_sensitivity(realised_and_expected(counts, hazard), indicator, "USD", stated=0.25) == Sensitivity(0.25, "stated")
 
 
 def test_caps_follow_stress_within_bounds():

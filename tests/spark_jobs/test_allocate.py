@@ -164,6 +164,8 @@ def test_night_writes_its_tables_that_agree_and_again_the_same(spark, lake, nigh
     caps = lake.read_as_of(RISK_GROUP_CAP, AS_OF).orderBy("risk_group").collect()
     assert [row["cap"] for row in caps] == lake.settings.allocation.risk_group_caps
     assert all(row["is_static"] and row["basis"] == "static" for row in caps)
+    # No loan has a history: the stated correlations stand.
+    assert [row["asset_correlation"] for row in caps] == lake.settings.allocation.asset_correlations
 
     summary = {row["order_id"]: row for row in lake.read_as_of(ALLOCATION_SUMMARY, AS_OF).collect()}
     assert set(summary) == {"fills", "unreachable", "tiny"}
@@ -280,7 +282,7 @@ def test_cross_checks_count_what_is_wrong(spark, settings):
         "order_id string, investor_id string, amount decimal(18,2), allocated_amount decimal(18,2), held_amount decimal(18,2)",
     )
     ddl = "order_id string, loan_id string, identity_group_id string, risk_group int, amount decimal(18,2), currency string"
-    rules = rules_of(settings, [1.0, 0.1])
+    rules = rules_of(settings, [1.0, 0.1], [0.1, 0.05])
 
     def counted(*rows, held=()):
         holding = spark.createDataFrame(
@@ -329,7 +331,7 @@ def test_arrow_columns_of_the_solver_are_typed_even_when_empty():
     parties = pa.table({name: pa.array([], kind) for name, kind in (
         ("order_id", pa.string()), ("investor_id", pa.string()), ("identity_group_id", pa.string()), ("currency", pa.string()),
         ("principal_outstanding", pa.int64()))})
-    allocation, summary, _ = job.allocated(orders, listings, parties, rules_of(load_settings(), [1.0] * 5), 1)
+    allocation, summary, _ = job.allocated(orders, listings, parties, rules_of(load_settings(), [1.0] * 5, load_settings().allocation.asset_correlations), 1)
     assert allocation.num_rows == summary.num_rows == 0
     assert allocation.schema.field("risk_group").type == pa.int32()
 
