@@ -307,7 +307,8 @@ DRIFT = _gold(
     model_version STRING NOT NULL, batch_id STRING NOT NULL""",
     ("column_name", "as_of_date"),
     "score",
-    """How far each feature, and prob_default, lies from the training rows of the model that scored the night. psi: population
+    """How far each feature, and prob_default, lies from the training rows of the model that scored the night, among scored borrowers of
+    their kind (applicants, within policy, where training takes only these). psi: population
     stability index over tenths of the training rows and nulls. level: stable, watch, shifted or too_few_rows.""",
 )
 COMPANY_DRIFT = _gold(
@@ -324,7 +325,8 @@ EXPECTED_PERFORMANCE = _gold(
     expected_default_rate DOUBLE NOT NULL, model_version STRING NOT NULL, batch_id STRING NOT NULL""",
     ("as_of_date",),
     "score",
-    """What the night's calibrated probabilities let expect before outcomes are known, should the calibration hold.
+    """What the night's calibrated probabilities, of the borrowers that drift is told of, let expect before outcomes are known, should the
+    calibration hold.
     expected_default_rate: within the model's horizon.""",
 )
 LOAN_VALUATION = _gold(

@@ -156,7 +156,7 @@ Cash drag: points of return that are lost to money that found no listing.</p>
 
 <h2>Market indicators</h2>
 <p>Caps per risk group follow market stress that was known on each month's eve. {{ differs }} The other rows show what the caps cost altogether,
-and what scenarios cost in which risk groups can hedge each other.</p>
+and what scenarios do whose asset correlations are as stated, not scaled by defaults.</p>
 {% for name, by_period in found.ablation.items() %}<table><caption>{{ words[name] }}</caption>
 <tr><th>loans of</th><th>rules</th><th class="n">loss rate</th><th class="n">net return</th><th class="n">CVaR 95%</th><th class="n">loss of those in use lower by</th><th class="n">interval</th></tr>
 {% for period in periods|reverse %}{% for kind, title in kinds.items() %}{% set one = by_period[period][kind] %}<tr{{ ' class="own"'|safe if loop.first }}><td>{{ period if loop.first }}</td><td>{{ title }}</td>
@@ -198,7 +198,8 @@ such an interval knows of no year that was not seen.</li>
 <ul>
 <li>One platform, two years after a recession: nothing here was lived through from good times into bad ones.</li>
 <li>Asset correlations are Basel's, scaled each month by what the defaults known then say of them. That they came to be fitted followed results of 2010 and 2011, in which Basel's as they stand did worse
-than lower ones: the method knows nothing of these years' outcomes, the decision for it does. The table of market indicators has what either did in each year.</li>
+than lower ones: the method knows nothing of these years' outcomes, the decision for it does. The history is that of one downturn; how much a few quarters of it can say depends on the model of the factor
+(models/default_correlation.py). The table of market indicators has what either did in each year.</li>
 <li>The size of an order (one large order a month before, of which the loss rate was some 3 points less far below equal weight's in early 2011) was chosen after results of early 2010 and 2011
 had been seen: it describes these years, and is no evidence for others.</li>
 <li>All of a listing is taken to be open to this investor. In truth the best listings fill first.</li>

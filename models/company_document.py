@@ -58,7 +58,7 @@ def document(facts: Facts) -> str:
     outcomes = (judged.is_default, judged.watched)
     return render(
         _TEMPLATE, kind="Company model", name=facts.settings.model_name, facts=facts, origin=model.origin,
-        figures=[(words, judged.metrics[key]) for key, words in FIGURES.items()],
+        figures=[(words.replace("default", "distress"), judged.metrics[key]) for key, words in FIGURES.items()],
         auc_interval=auc_interval(judged.prob["ensemble"], *outcomes), declared=len(COMPANY_FEATURES),
         unknown=[feature.name for feature in COMPANY_FEATURES if feature.name not in model.features],
         grades=by_grade(model, judged), strongest=strongest_features(model), limits=limits(facts),

@@ -1,9 +1,12 @@
 """How strongly defaults move together: the stated asset correlations, scaled by what realised defaults say of them. NumPy and SciPy.
 
-All loans as one portfolio under one factor a quarter (Vasicek 2002): given the factor a quarter's defaults are Poisson. The scale
-of the stated correlations has an exponential prior of mean 1 and becomes its posterior's mean: without history the stated ones
-stand, and each quarter that defaults as the hazard lets expect speaks for lower ones. A quarter's factor stands for that of a loan's
-whole life; were quarters independent, a life's correlation would be lower still.
+All loans are one portfolio under one factor. A quarter's defaults are Poisson, their rate what the hazard expects times
+exp(level + b z): z is a stationary AR(1) of unit variance by quarters, b what an asset correlation makes of it at the quarter's
+probability of default (the first order of Vasicek 2002). The hazard learnt its level from these very defaults, and a few years may
+be one downturn: so the level is unknown, with a flat prior, and the persistence of z has a uniform one. What correlates whole lives
+of loans is the mean of z over LIFE_QUARTERS of them. The scale of that correlation over the stated one has an exponential prior of
+mean 1: without history the stated ones stand. Its posterior is by Laplace's approximation (Rasmussen and Williams 2006, Gaussian
+processes for machine learning, section 3.4), on a grid of scale and persistence.
 """
 
 from __future__ import annotations
@@ -12,30 +15,39 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtr, ndtri
-from scipy.stats import norm, poisson
+from scipy.special import gammaln, ndtri
+from scipy.stats import norm
 
-# Beyond, an exponential prior of mean 1 holds a thousandth.
-LARGEST_SCALE = 7.0
+LIFE_QUARTERS = 12
+# Evenly spaced in their root, as low scales are told apart best. Beyond 7 an exponential prior of mean 1 holds a thousandth.
+_ROOTS = np.linspace(0, np.sqrt(7), 71)
+_PERSISTENCES = np.linspace(0.05, 0.95, 10)
 LARGEST_CORRELATION = 0.95
-_SCALES = 281
-_FACTORS = np.linspace(-6, 6, 1201)
+# Variance of the level's prior: flat, as far as a rate may be wrong.
+_LEVEL_VARIANCE = 100.0
+_NEWTON_STEPS = 50
 
 
 def fit_correlations(months: pd.DataFrame, stated: Sequence[float]) -> tuple[float, ...]:
-    """The stated asset correlations of risk groups times the posterior mean of their scale.
+    """The stated asset correlations of risk groups times their scale's posterior mean over its prior's.
 
     months: month (first day), at_risk (loans), defaults and expected, as of ``models.risk_caps.realised_and_expected``; a quarter
-    counts when it has all of its months. The portfolio's correlation is the mean of the groups'.
+    counts when it has all of its months. The portfolio's correlation is the mean of the groups'. None exceeds
+    LARGEST_CORRELATION.
     """
     quarters = quarterly(months)
     if quarters.empty or max(stated) == 0:
         return tuple(stated)
-    scales = np.linspace(0, min(LARGEST_SCALE, LARGEST_CORRELATION / max(stated)), _SCALES)
-    log_posterior = -scales + [log_likelihood(quarters, scale * float(np.mean(stated))) for scale in scales]
-    weight = np.exp(log_posterior - log_posterior.max())
-    scale = float(weight @ scales / weight.sum())
-    return tuple(scale * one for one in stated)
+    root, persistence = (grid.ravel() for grid in np.meshgrid(_ROOTS, _PERSISTENCES))
+    scale = root**2
+    correlation = np.minimum(scale * float(np.mean(stated)) / variance_of_life(persistence), LARGEST_CORRELATION)
+    evidence = log_evidence(quarters, correlation, persistence)
+    # A step of the root is one of the scale by as much as the root.
+    prior = root * np.exp(-scale)
+    weight = prior * np.exp(evidence - evidence.max())
+    # Over the mean of the prior on the same grid, so that what says nothing changes nothing.
+    found = (weight @ scale / weight.sum()) / (prior @ scale / prior.sum())
+    return tuple(min(float(found) * one, LARGEST_CORRELATION) for one in stated)
 
 
 def quarterly(months: pd.DataFrame) -> pd.DataFrame:
@@ -47,12 +59,34 @@ def quarterly(months: pd.DataFrame) -> pd.DataFrame:
     return found[(found["months"] == 3) & (found["expected"] > 0)].drop(columns="months")
 
 
-def log_likelihood(quarters: pd.DataFrame, correlation: float) -> float:
-    """Of the quarters' defaults, independent of each other, under an asset correlation from 0 to under 1."""
-    loans, defaults, expected = (quarters[name].to_numpy(float)[:, None] for name in ("loans", "defaults", "expected"))
-    threshold = ndtri(np.clip(expected / loans, 1e-12, 1 - 1e-12))
-    given = ndtr((threshold - np.sqrt(correlation) * _FACTORS) / np.sqrt(1 - correlation))
-    weight = norm.pdf(_FACTORS) * (_FACTORS[1] - _FACTORS[0])
-    of_quarter = poisson.logpmf(defaults, np.maximum(loans * given, 1e-300))
-    largest = of_quarter.max(axis=1, keepdims=True)
-    return float(np.sum(largest[:, 0] + np.log(np.exp(of_quarter - largest) @ weight)))
+def variance_of_life(persistence: np.ndarray) -> np.ndarray:
+    """Of the mean of LIFE_QUARTERS successive factors, each of unit variance."""
+    apart = np.arange(1, LIFE_QUARTERS)
+    return (1 + 2 * ((1 - apart / LIFE_QUARTERS) * persistence[:, None] ** apart).sum(axis=1)) / LIFE_QUARTERS
+
+
+def log_evidence(quarters: pd.DataFrame, correlation: np.ndarray, persistence: np.ndarray) -> np.ndarray:
+    """Of the quarters' defaults, for each asset correlation of a quarter (0 to under 1) with its persistence."""
+    loans, defaults, expected = (quarters[name].to_numpy(float) for name in ("loans", "defaults", "expected"))
+    prob = np.clip(expected / loans, 1e-12, 1 - 1e-12)
+    sensitivity = norm.pdf(ndtri(prob)) / prob * np.sqrt(correlation / (1 - correlation))[:, None]
+    number = quarters.index.year.to_numpy() * 4 + quarters.index.quarter.to_numpy()
+    together = persistence[:, None, None] ** np.abs(number[:, None] - number)
+    covariance = sensitivity[:, :, None] * together * sensitivity[:, None, :] + _LEVEL_VARIANCE
+    log_expected, every = np.log(expected), np.eye(len(quarters))
+    latent = np.zeros_like(sensitivity)
+    for _ in range(_NEWTON_STEPS):
+        rate = np.exp(latent + log_expected)
+        gradient = defaults - rate
+        # (K^-1 + W)^-1 (W f + gradient) without K's inverse; a step of at most 1 keeps exp in range.
+        goal = np.linalg.solve(every + covariance * rate[:, None, :], (covariance @ (rate * latent + gradient)[:, :, None]))[:, :, 0]
+        step = np.clip(goal - latent, -1, 1)
+        latent = latent + step
+        if np.abs(step).max() < 1e-9:
+            break
+    rate = np.exp(latent + log_expected)
+    root = np.sqrt(rate)
+    inner = every + root[:, :, None] * covariance * root[:, None, :]
+    # At the mode K^-1 f is the gradient.
+    fit = (defaults * (latent + log_expected) - rate - gammaln(defaults + 1)).sum(axis=1) - ((defaults - rate) * latent).sum(axis=1) / 2
+    return fit - np.linalg.slogdet(inner)[1] / 2

@@ -93,11 +93,11 @@ def history_plot(days: Sequence[date], values: Sequence[float], title: str, y: s
     return figure
 
 
-def shares_plot(then: np.ndarray, now: np.ndarray, edges: Sequence[float], title: str) -> Figure:
+def shares_plot(then: np.ndarray, now: np.ndarray, edges: Sequence[float], title: str, score_name: str) -> Figure:
     """Shares of rows per bin of a score, in training and now; edges are the bins' upper ends."""
-    figure, axes = titled_figure(title, "prob_default up to", "share of rows")
+    figure, axes = titled_figure(title, f"{score_name} up to", "share of rows")
     place = np.arange(len(then))
-    axes.bar(place - 0.2, then, width=0.4, color=PALE, label="training")
+    axes.bar(place - 0.2, then, width=0.4, color=PALE, label="reference")
     axes.bar(place + 0.2, now, width=0.4, color=ACCENT, label="this night")
     axes.set_xticks(place, [*(f"{edge:.2g}" for edge in edges), "1"], fontsize=8)
     axes.grid(axis="x", visible=False)

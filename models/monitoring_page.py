@@ -71,7 +71,7 @@ def _drift_plots(shown: Monitored) -> list[Markup]:
     then, now = np.array(shown.score_bins.shares[:-1]), shown.score_counts[:-1] / shown.score_counts.sum()
     return [
         svg(history_plot(*_series(shown.history, "psi"), "Score drift, night by night", f"PSI of {shown.score_name}", limits)),
-        svg(shares_plot(then, now, shown.score_bins.edges, "Scores in tenths of the training rows")),
+        svg(shares_plot(then, now, shown.score_bins.edges, "Scores in tenths of the reference", shown.score_name)),
     ]
 
 
@@ -102,7 +102,7 @@ td,th{padding:.25rem .6rem;border-bottom:1px solid #e4e9ed;vertical-align:top}td
 td.watch{color:#b7791f;font-weight:600}td.shifted{color:#b42318;font-weight:600}summary{cursor:pointer;color:#0b6e99;margin-top:.8rem}
 </style></head><body>
 {% macro rows(features) %}
-<table><tr><th>feature</th><th style="width:38%">what it is</th><th class="n">PSI</th><th></th><th class="n">unknown in training</th>
+<table><tr><th>feature</th><th style="width:38%">what it is</th><th class="n">PSI</th><th></th><th class="n">unknown in reference</th>
 <th class="n">unknown now</th><th>level</th></tr>
 {% for row in features %}<tr><td>{{ row.column_name }}</td><td class="small">{{ meanings[row.column_name] }}</td>
 <td class="n">{{ "%.3f"|format(row.psi) }}</td>
@@ -112,12 +112,12 @@ td.watch{color:#b7791f;font-weight:600}td.shifted{color:#b42318;font-weight:600}
 {% endfor %}</table>
 {% endmacro %}
 <h1>Monitoring of the {{ model }}</h1>
-<p class="small">Market {{ shown.market }}, night of {{ shown.as_of_date }}, {{ "{:,}".format(score.row_count) }} {{ scored }} scored by
-model version {{ shown.model_version }}, held against the {{ reference }} ({{ shown.trained_on }}).</p>
+<p class="small">Market {{ shown.market }}, night of {{ shown.as_of_date }}, {{ "{:,}".format(score.row_count) }} {{ scored }} of the kind that it learnt from,
+scored by model version {{ shown.model_version }}, held against the {{ reference }} ({{ shown.trained_on }}).</p>
 <p class="verdict {{ "asks" if shown.verdict.asks_training else score.level }}">{{ shown.verdict.message }}</p>
 <h2>Drift of the score</h2>
 <div class="plots">{% for plot in drift_plots %}{{ plot }}{% endfor %}</div>
-<p class="small">PSI, the population stability index, compares shares of rows per tenth of the training rows: below
+<p class="small">PSI, the population stability index, compares shares of rows per tenth of the reference: below
 {{ limits.watch_psi }} stable, from {{ limits.shifted_psi }} shifted. Nights are held against the model that scored them. Fewer than
 {{ "{:,}".format(limits.min_rows) }} rows tell nothing.</p>
 <h2>{{ "Features" if score.level == "too_few_rows" else "Features that have moved" }}</h2>

@@ -31,7 +31,7 @@ def run(settings: Settings, folder: Path) -> Path:
     caps = pd.read_parquet(written / "risk_caps.parquet")
     note = settings.allocation.note_amount[load_source(settings.source).currency]
     rows = prepared(pd.read_parquet(written / "listings.parquet"), note)
-    stated = dict(zip(range(1, len(settings.allocation.asset_correlations) + 1), settings.allocation.asset_correlations, strict=True))
+    stated = dict(enumerate(settings.allocation.asset_correlations, 1))
     unfitted = caps.assign(asset_correlation=caps["risk_group"].map(stated))
     found = find(rows, monthly_rules(settings, caps, "cap"), monthly_rules(settings, caps, "base_cap"), monthly_rules(settings, unfitted, "cap"))
     found["market"] = market_by_month(caps)

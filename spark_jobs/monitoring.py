@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 from conf.settings import Settings
 from conf.source import load_source
 from conf.tables import COMPANY_DRIFT, DRIFT, EXPECTED_PERFORMANCE, Table
-from features.population import build_default_events
+from features.population import build_default_events, loans_within_policy
 from features.vintages import build_vintages, vintage_curves
 from models.company_model import PROBABILITIES, CompanyModel
 from models.credit_model import CreditModel, Origin
@@ -40,12 +40,15 @@ PAGES = {"lending": "monitoring.html", "company": "monitoring_companies.html"}
 def monitor(lake: Lake, night: Night, model: CreditModel, scored: DataFrame) -> None:
     """Replace the as-of date in drift and expected_performance, record the verdict, and write the page.
 
-    scored: one row per borrower whom the model has scored, with standing, the features and prob_default; read once. Where only
-    applicants trained the model, only they are held against its training rows.
+    scored: one row per scored borrower, with standing, loan_id, the features and prob_default; read once. Where training takes
+    applicants alone, or loans within policy alone, the others have no part in any of it.
     """
-    limits = lake.settings.drift
-    if not lake.settings.training.performing_every_months:
+    limits, training = lake.settings.drift, lake.settings.training
+    if not training.performing_every_months:
         scored = scored.where("standing = 'applicant'")
+    if training.within_policy_only:
+        loan = read_silver(lake, night.silver_versions)["loan"].where(F.col("known_from") <= F.lit(night.as_of_date))
+        scored = scored.join(loans_within_policy(loan), on="loan_id", how="left_semi")
     # What silver tells of loans has no part in the night's rows: the two are asked beside each other.
     with ThreadPoolExecutor(1) as pool:
         vintages = pool.submit(_vintages, lake, night)

@@ -66,8 +66,7 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     check_tables(lake, [Checked(BORROWER_SCORE, more=more)], as_of_date, night.batch_id)
     if night.company_batch:
         print(f"{companies} companies carry their score of batch {night.company_batch}; {silent} have none and are scored as any borrower")
-    of_model = with_company_scores(features, of_companies).where(~F.col(IS_SCORED_COMPANY))
-    monitor(lake, night, model, of_model.join(scores.select("borrower_id", "prob_default"), on="borrower_id", how="inner"))
+    monitor(lake, night, model, features.join(scores.select("borrower_id", "prob_default"), on="borrower_id", how="inner"))
 
 
 def read_features(lake: Lake, as_of_date: date) -> DataFrame:

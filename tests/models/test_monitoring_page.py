@@ -55,7 +55,7 @@ def test_companies_have_a_page_without_what_only_loans_have():
     columns = [ColumnDrift("altman_z", 0.3, 0, 0, 900, "shifted"), ColumnDrift("prob_distress_1y", 0.02, 0, 0, 900, "stable")]
     history = HISTORY[["as_of_date", "psi"]]
     html = page(shown(product="company", score_name="prob_distress_1y", columns=columns, history=history, vintages=None))
-    assert "Monitoring of the company model" in html and "900 companies scored" in html and "filings that calibrated it" in html
+    assert "Monitoring of the company model" in html and "900 companies of the kind" in html and "filings that calibrated it" in html
     assert "Altman" in html and "Expected performance" not in html and "Vintages" not in html
 
 

@@ -89,6 +89,20 @@ def test_where_only_applicants_trained_only_they_are_held_against_the_training_r
     assert {row["as_of_date"] for row in lake.read(DRIFT).collect()} == {FIRST}
 
 
+def test_where_policy_bounds_training_it_bounds_what_is_held_against_it(spark, market, monkeypatch):
+    market = market.model_copy(update={"training": market.training.model_copy(update={"within_policy_only": True})})
+    told = {"known_from": FIRST, "borrower_id": "b0", "currency": "USD", "source_file": "f", "row_number": 1}
+    values = [told | {"loan_id": loan, "within_policy": inside} for loan, inside in (("in", True), ("out", False))]
+    loans = spark.createDataFrame([tuple(row.get(column) for column in LOAN.columns) for row in values], LOAN.ddl.replace(" NOT NULL", ""))
+    silver = {LOAN.name: loans, REPAYMENT.name: spark.createDataFrame([], REPAYMENT.ddl)}
+    monkeypatch.setattr(monitoring, "read_silver", lambda lake, versions: silver)
+    monkeypatch.setattr(monitoring, "_vintages", lambda lake, night: {})
+    night = open_manifest(market, build_manifest(market, FIRST, {}, "3"))
+    rows = scored(spark, 0.05, 0.2, 0.05, 0.2, 0.9).withColumn("loan_id", F.when(F.col("prob_default") < 0.5, "in").otherwise("out"))
+    monitoring.monitor(Lake(spark, market), night, MODEL, rows)
+    assert {row["row_count"] for row in Lake(spark, market).read(DRIFT).collect()} == {4}
+
+
 def test_companies_are_measured_beside_borrowers(spark, market):
     companies = market.model_copy(update={"product": "company"})
     lake = Lake(spark, companies)
@@ -104,7 +118,7 @@ def test_companies_are_measured_beside_borrowers(spark, market):
     # (0.25 - 0.5) ln 0.5 + (0.75 - 0.5) ln 1.5
     assert found["prob_distress_1y"]["psi"] == pytest.approx(0.274653, abs=1e-6) and lake.read(COMPANY_DRIFT).count() == 2
     assert (found["liabilities_to_assets"]["null_share"], found["liabilities_to_assets"]["model_version"]) == (0.25, "7")
-    assert "4 companies scored" in (market.market / "reports" / "monitoring_companies.html").read_text()
+    assert "4 companies of the kind" in (market.market / "reports" / "monitoring_companies.html").read_text()
     told = read_drift(companies, SECOND)
     assert told.asks_training and told.message.startswith("Shifted: score PSI 0.275 (limit 0.25); 1 of 1 features")
     record_asked(companies, night.batch_id)
