@@ -203,8 +203,8 @@ class Allocation(_Section):
     """Rules of the allocation; caps are shares of an order's amount.
 
     recovery_rate, recovery_lag_months: of what is owed in default, and how long after; the prior of what is fitted on known
-    recoveries, and all there is for a source that tells none. asset_correlations: of two borrowers of risk group 1, 2, …, before realised defaults scale them; factor_correlation: of two groups' factors. scenarios:
-    that the programs minimise over; evaluation_scenarios: fresh ones with drawn defaults that the published CVaR is told
+    recoveries, and all there is for a source that tells none. asset_correlations: of two borrowers of risk group 1, 2, …,
+    before realised defaults scale them; factor_correlation: of two groups' factors. scenarios: that the programs minimise over; evaluation_scenarios: fresh ones with drawn defaults that the published CVaR is told
     from. frontier_amounts and frontier_targets: at most so many standard orders, by size and by target, are tried each night
     on what is left; frontier_most_notes: of the largest. solver_seconds: the limit of one solve; max_listings and max_orders bound what one night hands to the solver.
     """

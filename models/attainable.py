@@ -96,9 +96,9 @@ def selection(scores: Mapping[str, np.ndarray], truth: np.ndarray, interest_rate
 def beside_truth(rows: pd.DataFrame) -> dict[str, object]:
     """How the ensemble stands beside the attainable score and the truth, as evaluation.json has it.
 
-    One row per borrower: probabilities ensemble, attainable and truth, interest_rate, is_default and risk_group. Ginis and calibration errors
-    are against outcomes and against the truth; a ratio is the ensemble's Gini over the attainable one, between the ends of its
-    95% interval.
+    One row per borrower: probabilities ensemble, attainable and truth, interest_rate, is_default and risk_group. Ginis
+    and calibration errors are against outcomes and against the truth; a ratio is the ensemble's Gini over the attainable one,
+    between the ends of its 95% interval.
     """
     scores = {name: rows[name].to_numpy(dtype=float) for name in WORDS}
     against = {"outcomes": rows["is_default"].to_numpy(dtype=float), "truth": scores["truth"]}

@@ -16,7 +16,7 @@ from models.company_model import YEARS_AHEAD, CompanyModel
 from models.html import render, svg
 from models.judged import Judged
 from models.metrics import AucDifference, auc_interval
-from models.model_document import FIGURES, HEAD, LIMITS_AND_PARAMETERS, TABLES_AND_RULES
+from models.model_document import FIGURES, HEAD, LIMITS_AND_PARAMETERS, TABLES_AND_RULES, judged_as_first
 from models.model_plots import calibration_plot, roc_plot
 from models.promotion import Decision
 
@@ -105,11 +105,7 @@ def limits(facts: Facts) -> list[str]:
         "Intervals take filings for independent draws. Those of one company and of one year move together: the true intervals are wider.",
         "Statements are taken as filed. Fraud in them was not looked for, nor attempts to deceive the model.",
     ]
-    if not facts.champion:
-        said.append("It was judged as a first model: no champion was there to compare it with.")
-    elif facts.against_champion is None:
-        said.append(f"The champion, version {facts.champion}, could not be loaded by this code: it was judged as a first model.")
-    return said
+    return said + judged_as_first(facts.champion, facts.against_champion)
 
 
 _WHAT_IT_IS = """

@@ -123,11 +123,16 @@ def limits(facts: Facts) -> list[str]:
         "Why a single borrower has a score is told by the reason codes beside it, not here. Attempts to deceive the model, and delays or "
         "gaps in the source's files other than those in the training rows, were not tested.",
     ]
-    if not facts.champion:
-        said.append("It was judged as a first model: no champion was there to compare it with.")
-    elif facts.against_champion is None:
-        said.append(f"The champion, version {facts.champion}, could not be loaded by this code: it was judged as a first model.")
-    return said
+    return said + judged_as_first(facts.champion, facts.against_champion)
+
+
+def judged_as_first(champion: str | None, against_champion: AucDifference | None) -> list[str]:
+    """That a version was judged as a first model, and why; empty where it was held against the champion."""
+    if not champion:
+        return ["It was judged as a first model: no champion was there to compare it with."]
+    if against_champion is None:
+        return [f"The champion, version {champion}, could not be loaded by this code: it was judged as a first model."]
+    return []
 
 
 def months_in_words(months: Sequence[date]) -> str:

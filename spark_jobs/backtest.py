@@ -56,8 +56,8 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     listings: one row per loan whose listing was open at a month's end, within policy and scored; see LISTED. month: the first
     day of the month after. amount: what was lent; cash: per unit of it, after the platform's fee, a list whose first element
     is one month after origination. risk_caps: one row per month and risk group, from indicators known on the month's eve;
-    base_cap is the static one, asset_correlation what defaults known then say. quarters: those that were scored, and those left out, each with why. Raises NoOpenNight,
-    NoWalkForward and TooManyRows.
+    base_cap is the static one, asset_correlation what defaults known then say. quarters: those that were scored, and those left
+    out, each with why. Raises NoOpenNight, NoWalkForward and TooManyRows.
     """
     lake, source = Lake(spark, settings), load_source(settings.source)
     if settings.product == "company" or not isinstance(source.evaluation, OutOfTime) or source.evaluation.walk_forward_from is None:

@@ -31,9 +31,9 @@ def run(settings: Settings, folder: Path) -> Path:
     caps = pd.read_parquet(written / "risk_caps.parquet")
     note = settings.allocation.note_amount[load_source(settings.source).currency]
     rows = prepared(pd.read_parquet(written / "listings.parquet"), note)
-    stated = dict(enumerate(settings.allocation.asset_correlations, 1))
-    unfitted = caps.assign(asset_correlation=caps["risk_group"].map(stated))
-    found = find(rows, monthly_rules(settings, caps, "cap"), monthly_rules(settings, caps, "base_cap"), monthly_rules(settings, unfitted, "cap"))
+    unfitted = caps.assign(asset_correlation=caps["risk_group"].map(dict(enumerate(settings.allocation.asset_correlations, 1))))
+    following, static = monthly_rules(settings, caps, "cap"), monthly_rules(settings, caps, "base_cap")
+    found = find(rows, following, static, stated=monthly_rules(settings, unfitted, "cap"))
     found["market"] = market_by_month(caps)
     found["protocol"] = json.loads((written / "quarters.json").read_text()) | {"note": note, "fee": settings.allocation.platform_fee_rate}
     found["graded_outcomes"] = {
@@ -59,10 +59,9 @@ def market_by_month(caps: pd.DataFrame) -> list[dict[str, Any]]:
         {
             "month": f"{month:%Y-%m}", "basis": group["basis"].iloc[0],
             "market_stress": None if pd.isna(group["market_stress"].iloc[0]) else float(group["market_stress"].iloc[0]),
-            "caps": [float(cap) for cap in group.sort_values("risk_group")["cap"]],
-            "asset_correlations": [float(one) for one in group.sort_values("risk_group")["asset_correlation"]],
+            "caps": group["cap"].tolist(), "asset_correlations": group["asset_correlation"].tolist(),
         }
-        for month, group in caps.groupby("month")
+        for month, group in caps.sort_values("risk_group").groupby("month")
     ]
 
 

@@ -80,8 +80,8 @@ def company_walk_forward(rows: DataFrame, protocol: OutOfTime, settings: Setting
         except TooFewDefaults as problem:
             left_out[str(day)] = str(problem)
             continue
-        of_year = with_first_year(rows.where((F.col("as_of_date") >= F.lit(day)) & (F.col("as_of_date") < F.lit(start.date())))
-                                  .where(F.col("as_of_date") <= F.lit(protocol.tested_until)))
+        last = min((start - pd.DateOffset(days=1)).date(), protocol.tested_until)
+        of_year = with_first_year(rows.where(F.col("as_of_date").between(F.lit(day), F.lit(last))))
         scored = model.score(of_year).select("is_distress", PROBABILITIES[0], ALTMAN).toPandas()
         if scored.empty:
             left_out[str(day)] = "no filings to test"
