@@ -121,10 +121,9 @@ def silver_tables(product: Product) -> tuple[Table, ...]:
 
 
 def asset(table: Table) -> Asset:
-    """The asset that stands for a table."""
-    settings = load_settings()
-    url = settings.lake_url if "://" in settings.lake_url else f"file://{settings.lake_url}"
-    return Asset(f"{table.layer}.{table.name}", uri=f"{url}/{table.layer}/{table.name}", group=settings.source)
+    """The asset that stands for a table of the market, wherever its lake lies: one that moved would be inactive, and fail its task."""
+    source = load_settings().source
+    return Asset(f"{source}.{table.layer}.{table.name}", uri=f"mosaic://{source}/{table.layer}/{table.name}", group=source)
 
 
 def publication(product: Product = "lending") -> Asset:

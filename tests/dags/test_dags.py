@@ -111,7 +111,7 @@ def test_nothing_passes_a_job_or_a_gate_of_companies(company_dags):
         assert dag.get_task(after).upstream_task_ids == {job, gate} and dag.get_task(after).trigger_rule == TriggerRule.ALL_SUCCESS
     assert [task.task_id for task in night.roots] == ["check_champion"] and [task.task_id for task in night.leaves] == ["published"]
     outlets = {asset.name for task in night.tasks for asset in task.outlets}
-    assert {"silver.filing", "gold.company_score", "publication.company"} <= outlets
+    assert {"american_bankruptcy.silver.filing", "american_bankruptcy.gold.company_score", "publication.company"} <= outlets
 
 
 def test_night_submits_at_most_five_spark_jobs(dag_bag):
@@ -181,9 +181,11 @@ def test_drift_trains_behind_the_publication_and_cannot_fail_the_night(dag_bag, 
 
 
 def test_tables_are_assets(dag_bag):
-    outlets = {asset.name for dag in dag_bag.dags.values() for task in dag.tasks for asset in task.outlets}
-    assert {"silver.loan", "gold.population", "gold.borrower_score", "gold.allocation", "publication.lending",
-            "model.simulated-credit", "silver.market_indicator"} <= outlets
+    outlets = {asset.name: asset.uri for dag in dag_bag.dags.values() for task in dag.tasks for asset in task.outlets}
+    tables = {f"simulated.{name}" for name in ("silver.loan", "silver.market_indicator", "gold.population", "gold.borrower_score", "gold.allocation")}
+    assert tables | {"publication.lending", "model.simulated-credit"} <= set(outlets)
+    # Not where it lies: a market that moves keeps its assets.
+    assert outlets["simulated.silver.loan"] == "mosaic://simulated/silver/loan"
 
 
 def test_a_plain_job_fails_with_what_it_said_last():
