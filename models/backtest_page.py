@@ -164,7 +164,7 @@ and what scenarios do whose asset correlations are as stated, not scaled by defa
 <td class="n">{% if one.against %}{{ signed(one.against.loss_rate_reduction) }}{% endif %}</td><td class="n">{% if one.against %}{{ ends(one.against.ci) }}{% endif %}</td></tr>
 {% endfor %}{% endfor %}</table>
 {% endfor %}
-<table><caption>Stress and caps, first month of each quarter</caption><tr><th>month</th><th class="n">stress, standard deviations</th><th>caps rest on</th><th>caps of groups 1, 2, …</th><th>asset correlations</th></tr>
+<table><caption>Stress and caps, first month of each quarter since the first listing; months that no model could value rest on stated values</caption><tr><th>month</th><th class="n">stress, standard deviations</th><th>caps rest on</th><th>caps of groups 1, 2, …</th><th>asset correlations</th></tr>
 {% for row in found.market if row.month[5:] in ("01", "04", "07", "10") %}<tr><td>{{ row.month }}</td><td class="n">{% if row.market_stress is not none %}{{ "{:+.2f}".format(row.market_stress) }}{% else %}–{% endif %}</td>
 <td>{{ row.basis }}</td><td>{% for cap in row.caps %}{{ "{:.0%}".format(cap) }}{{ "" if loop.last else ", " }}{% endfor %}</td>
 <td>{% for one in row.asset_correlations %}{{ "{:.3f}".format(one) }}{{ "" if loop.last else ", " }}{% endfor %}</td></tr>

@@ -102,13 +102,18 @@ class Sensitivity:
 def realised_and_expected(counts: pd.DataFrame, hazard: Hazard) -> pd.DataFrame:
     """Loans at risk and defaults by calendar month beside what the hazard expects; counts as of build_exposure."""
     if counts.empty:
-        return pd.DataFrame({"month": [], "at_risk": [], "defaults": [], "expected": []})
+        return nothing_expected()
     # The hazard's curves already hold the months' average; what is left over months is the market.
     on_book = counts["months_on_book"].to_numpy(int)
     default, _ = hazard.baseline(np.zeros(len(counts), dtype=int), counts["term_months"].to_numpy(int))
     rate = default[np.arange(len(counts)), np.minimum(on_book, default.shape[1]) - 1]
     frame = counts.assign(expected=rate * counts["at_risk"].to_numpy(float))
     return frame.groupby("month", as_index=False)[["at_risk", "defaults", "expected"]].sum().sort_values("month", ignore_index=True)
+
+
+def nothing_expected() -> pd.DataFrame:
+    """No month, in the columns of ``realised_and_expected``."""
+    return pd.DataFrame({"month": [], "at_risk": [], "defaults": [], "expected": []})
 
 
 def fit_sensitivity(months: pd.DataFrame, history: pd.DataFrame, currency: str, *, stated: float) -> Sensitivity:

@@ -47,6 +47,7 @@ from models.risk_caps import (
     build_indicator_history,
     fit_sensitivity,
     market_stress,
+    nothing_expected,
     realised_and_expected,
     risk_group_caps,
 )
@@ -216,16 +217,21 @@ CAP_SCHEMA = pa.schema([
 ])
 
 
-def caps_of(lake: Lake, night: Night, source: Source, hazard: Hazard) -> pd.DataFrame:
-    """The night's caps, static where no market indicator has been ingested, or none has enough history; and asset correlations."""
+def caps_of(lake: Lake, night: Night, source: Source, hazard: Hazard | None) -> pd.DataFrame:
+    """The night's caps, static where no market indicator has been ingested, or none has enough history; and asset correlations.
+
+    Without a hazard nothing is expected of loans that defaults could be held against: stated sensitivity and correlations stand.
+    """
     rules, as_of_date = lake.settings.allocation, night.as_of_date
     history = pd.DataFrame(columns=["series_id", "observed_on", "known_from", "value"])
     if MARKET_INDICATOR.name in night.silver_versions:
         known = build_indicator_history(_silver(lake, night, MARKET_INDICATOR), as_of_date)
         history = bounded(known, MAX_INDICATOR_ROWS, "values of market indicators").to_pandas()
     stress = market_stress(history, as_of_date, source.currency)
-    outcomes = build_outcomes(_silver(lake, night, LOAN), _silver(lake, night, REPAYMENT), as_of_date, source.default_days)
-    months = realised_and_expected(build_exposure(outcomes).toPandas(), hazard)
+    months = nothing_expected()
+    if hazard is not None:
+        outcomes = build_outcomes(_silver(lake, night, LOAN), _silver(lake, night, REPAYMENT), as_of_date, source.default_days)
+        months = realised_and_expected(build_exposure(outcomes).toPandas(), hazard)
     sensitivity = None if stress is None else fit_sensitivity(months, history, source.currency, stated=rules.cap_sensitivity)
     caps = risk_group_caps(
         rules.risk_group_caps, stress, sensitivity, min_factor=rules.min_cap_factor, max_factor=rules.max_cap_factor

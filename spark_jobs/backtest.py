@@ -24,7 +24,7 @@ from pyspark.sql import functions as F
 from conf.settings import Settings
 from conf.source import OutOfTime, load_source
 from conf.tables import LOAN, REPAYMENT
-from features.training_set import month_end
+from features.training_set import month_end, months_between
 from models.as_known import newest_known
 from models.credit_model import CreditModel
 from models.hazard import NoHistory, event_month
@@ -56,7 +56,8 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     listings: one row per loan whose listing was open at a month's end, within policy and scored; see LISTED. month: the first
     day of the month after. amount: what was lent; cash: per unit of it, after the platform's fee, a list whose first element
     is one month after origination. risk_caps: one row per month and risk group, from indicators known on the month's eve;
-    base_cap is the static one, asset_correlation what defaults known then say. quarters: those that were scored, and those left
+    base_cap is the static one, asset_correlation what defaults known then say. Months since the first listing that no model
+    could value are among them, with what is stated. quarters: those that were scored, and those left
     out, each with why. Raises NoOpenNight, NoWalkForward and TooManyRows.
     """
     lake, source = Lake(spark, settings), load_source(settings.source)
@@ -88,6 +89,10 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
         print(f"{settings.source}: {quarter}: {len(valued)} listings valued", flush=True)
     if not listings:
         raise NoWalkForward(f"no quarter of {settings.source} can be scored: {left_out}")
+    first_listed, valued_on = silver[LOAN.name].agg(F.min("listed_on")).first()[0], {day for rows in listings for day in rows["as_of_date"]}
+    for day in month_ends(first_listed, max(valued_on)):
+        if day not in valued_on:
+            caps.append(caps_of(lake, replace(night, as_of_date=day), source, None).assign(month=month_after(day)))
     folder = settings.market / "reports" / "backtest"
     folder.mkdir(parents=True, exist_ok=True)
     pd.concat(listings, ignore_index=True)[list(LISTED)].to_parquet(folder / "listings.parquet", index=False)
@@ -95,6 +100,11 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     told = {"known_on": as_of_date.isoformat(), "quarters": quarters, "left_out": left_out}
     (folder / "quarters.json").write_text(json.dumps(told, indent=1))
     print(json.dumps(told, indent=1))
+
+
+def month_ends(first: date, until: date) -> list[date]:
+    """The last days of the months from first's to the one before until's."""
+    return [month_end(first, months) for months in range(months_between(first, until))]
 
 
 def month_after(day: date) -> date:

@@ -44,14 +44,15 @@ def monitor(lake: Lake, night: Night, model: CreditModel, scored: DataFrame) -> 
     applicants alone, or loans within policy alone, the others have no part in any of it.
     """
     limits, training = lake.settings.drift, lake.settings.training
+    silver = read_silver(lake, night.silver_versions)
     if not training.performing_every_months:
         scored = scored.where("standing = 'applicant'")
     if training.within_policy_only:
-        loan = read_silver(lake, night.silver_versions)["loan"].where(F.col("known_from") <= F.lit(night.as_of_date))
-        scored = scored.join(loans_within_policy(loan), on="loan_id", how="left_semi")
+        known = silver["loan"].where(F.col("known_from") <= F.lit(night.as_of_date))
+        scored = scored.join(loans_within_policy(known), on="loan_id", how="left_semi")
     # What silver tells of loans has no part in the night's rows: the two are asked beside each other.
     with ThreadPoolExecutor(1) as pool:
-        vintages = pool.submit(_vintages, lake, night)
+        vintages = pool.submit(_vintages, silver, lake.settings.source, night.as_of_date)
         counts = _counts(model.reference | {_HISTOGRAM: HISTOGRAM}, scored.withColumn(_HISTOGRAM, F.col(SCORE)))
         if not counts[SCORE].any():
             for table in (DRIFT, EXPECTED_PERFORMANCE):
@@ -144,7 +145,6 @@ def _history(nights: DataFrame, as_of_date: date) -> pd.DataFrame:
     return in_year.orderBy(F.desc("as_of_date")).limit(SHOWN_NIGHTS).toPandas().sort_values("as_of_date", ignore_index=True)
 
 
-def _vintages(lake: Lake, night: Night) -> dict[date, np.ndarray]:
-    silver = read_silver(lake, night.silver_versions)
-    events = build_default_events(silver["loan"], silver["repayment"], load_source(lake.settings.source).default_days)
-    return vintage_curves(build_vintages(silver["loan"], events, night.as_of_date).toPandas())
+def _vintages(silver: Mapping[str, DataFrame], source: str, as_of_date: date) -> dict[date, np.ndarray]:
+    events = build_default_events(silver["loan"], silver["repayment"], load_source(source).default_days)
+    return vintage_curves(build_vintages(silver["loan"], events, as_of_date).toPandas())

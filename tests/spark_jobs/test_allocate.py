@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from conf.settings import load_settings
+from conf.source import load_source
 from conf.tables import (
     ALLOCATION,
     ALLOCATION_SUMMARY,
@@ -214,6 +215,34 @@ def test_caps_follow_indicators_where_there_are_some(spark, lake, night, monkeyp
     # exp(-0.25 x 4) = 0.37 is below the least factor of 0.4. No loan has a history: the sensitivity is the stated one.
     assert [row["cap"] for row in caps] == pytest.approx([1.0, 0.24, 0.16, 0.1, 0.04])
     assert {(row["basis"], row["is_static"]) for row in caps} == {("stated", False)}
+    # Before a model could be trained the same is known of the market, and nothing of defaults.
+    early = job.caps_of(lake, replace(night, silver_versions=with_indicators), load_source("simulated"), None)
+    assert early["cap"].tolist() == [row["cap"] for row in caps]
+    assert (set(early["basis"]), early["asset_correlation"].tolist()) == ({"stated"}, lake.settings.allocation.asset_correlations)
+
+
+def test_asset_correlations_follow_how_defaults_came(spark, lake, night, monkeypatch):
+    # 2,400 loans of two years, of which the hazard expects twelve defaults a month, as many as come: evenly, or those of eleven months at once.
+    issued = date(2018, 6, 30)
+    running = [listed(f"h{number:04d}", status="current", originated_on=issued, known_from=issued) for number in range(2400)]
+
+    def correlations(month_of) -> list[float]:
+        defaults = [
+            row | {"status": "charged_off", "closed_on": month_of(number // 12), "known_from": month_of(number // 12)}
+            for number, row in enumerate(running[:264])
+        ]
+        frames = {LOAN: rows_of(spark, LOAN, running + defaults), REPAYMENT: rows_of(spark, REPAYMENT, [])}
+        monkeypatch.setattr(job, "_silver", lambda _lake, _night, table: frames[table])
+        return job.caps_of(lake, night, load_source("simulated"), HAZARD)["asset_correlation"].tolist()
+
+    def month(number: int) -> date:
+        return date(2018 + (7 + number) // 12, (7 + number) % 12 + 1, 15)
+
+    even, at_once = correlations(month), correlations(lambda number: month(number // 11 * 11))
+    stated = lake.settings.allocation.asset_correlations
+    for found in (even, at_once):
+        assert found == pytest.approx([found[0] / stated[0] * one for one in stated], abs=1e-9)
+    assert even[0] < 0.9 * stated[0] < stated[0] < at_once[0]
 
 
 def test_night_before_anything_was_known_is_written_too(spark, lake, night, monkeypatch):

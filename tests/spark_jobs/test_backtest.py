@@ -97,6 +97,11 @@ def test_listings_are_valued_as_on_their_day_and_paid_as_known_later(spark, sett
     assert pd.isna(found["default_month"][1]) and found["default_month"][0] == 5
 
 
+def test_months_before_a_model_are_those_since_the_first_listing():
+    assert backtest.month_ends(date(2007, 11, 20), date(2008, 3, 31)) == [date(2007, 11, 30), date(2007, 12, 31), date(2008, 1, 31), date(2008, 2, 29)]
+    assert backtest.month_ends(date(2008, 3, 5), date(2008, 3, 31)) == []
+
+
 def test_a_quarter_needs_a_protocol(settings):
     with pytest.raises(backtest.NoWalkForward, match=r"uci_credit_card\.yaml:\d+.*out_of_time with walk_forward_from"):
         backtest.run(None, settings.model_copy(update={"source": "uci_credit_card"}), KNOWN_ON)

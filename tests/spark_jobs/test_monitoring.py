@@ -96,7 +96,7 @@ def test_where_policy_bounds_training_it_bounds_what_is_held_against_it(spark, m
     loans = spark.createDataFrame([tuple(row.get(column) for column in LOAN.columns) for row in values], LOAN.ddl.replace(" NOT NULL", ""))
     silver = {LOAN.name: loans, REPAYMENT.name: spark.createDataFrame([], REPAYMENT.ddl)}
     monkeypatch.setattr(monitoring, "read_silver", lambda lake, versions: silver)
-    monkeypatch.setattr(monitoring, "_vintages", lambda lake, night: {})
+    monkeypatch.setattr(monitoring, "_vintages", lambda *_: {})
     night = open_manifest(market, build_manifest(market, FIRST, {}, "3"))
     rows = scored(spark, 0.05, 0.2, 0.05, 0.2, 0.9).withColumn("loan_id", F.when(F.col("prob_default") < 0.5, "in").otherwise("out"))
     monitoring.monitor(Lake(spark, market), night, MODEL, rows)
