@@ -12,7 +12,7 @@ from typing import Literal
 
 from conf.reasons import Reason, RiskWords, Words
 
-Family = Literal["liquidity", "leverage", "market", "profitability", "activity", "size", "growth", "trend", "volatility", "composite", "economy"]
+Family = Literal["liquidity", "leverage", "market", "profitability", "activity", "size", "growth", "trend", "volatility", "composite", "industry", "economy"]
 MIN_STATEMENTS = 3
 """Annual statements that a company needs to be scored: trends and volatility look two years back from the newest."""
 
@@ -39,6 +39,8 @@ class CompanyFeature:
 _ALTMAN = "Altman 1983, Corporate Financial Distress, and Altman, Hartzell and Peck 1995: Z'' for firms of any industry"
 _OHLSON = "Ohlson 1980, Journal of Accounting Research 18(1), model 1"
 _SHUMWAY = "Campbell, Hilscher and Szilagyi 2008, Journal of Finance 63(6): assets at market value"
+
+_INDUSTRY = "Chava and Jarrow 2004, Review of Finance 8(4), on effects of industry; statements and failures as known before the month"
 
 
 def _change(name: str, years: int, of: str, raises_risk: Literal[-1, 0, 1], low: float, high: float, reason: str) -> CompanyFeature:
@@ -101,8 +103,16 @@ COMPANY_FEATURES: tuple[CompanyFeature, ...] = (
         "ohlson_o", "composite", -100, 200, 1, "soundness",
         "Ohlson's O; assets at a price level of 100 (1968) throughout, EBITDA for funds from operations", _OHLSON,
     ),
+    CompanyFeature(
+        "industry_distress_rate", "industry", 0, 1, 1, "industry",
+        "of the industry's companies that told statements in the last three years, the share that became known to have failed in them", _INDUSTRY,
+    ),
+    CompanyFeature("industry_net_income_to_assets", "industry", -5, 5, 0, "industry", "median net income to total assets in the industry, when the statements were told", _INDUSTRY),
+    CompanyFeature("net_income_to_assets_over_industry", "profitability", -10, 10, -1, "profitability", "net income to total assets, less the industry's median when it was told", _INDUSTRY),
+    CompanyFeature("liabilities_to_assets_over_industry", "leverage", -10, 10, 1, "leverage", "total liabilities to total assets, less the industry's median when it was told", _INDUSTRY),
     CompanyFeature("credit_spread", "economy", -20, 50, 0, "economy", "Baa yield over the federal funds rate, percent, newest value known", "series BAAFFM"),
     CompanyFeature("policy_rate", "economy", -5, 50, 0, "economy", "policy rate of the currency's central bank, percent, newest value known", "series FEDFUNDS, or the Bank of Korea's base rate"),
+    CompanyFeature("unemployment_change", "economy", -50, 50, 0, "economy", "unemployment rate less that of a year before, percent, newest month known", "series UNRATE, for dollars"),
 )
 COMPANY_FEATURE_NAMES: tuple[str, ...] = tuple(feature.name for feature in COMPANY_FEATURES)
 
@@ -127,7 +137,8 @@ COMPANY_REASONS: tuple[Reason, ...] = (
     _reason("growth", "How fast the company grows or shrinks", "성장 또는 축소 속도가"),
     _reason("stability", "How steady the company's figures have been", "재무 수치의 안정성이"),
     _reason("soundness", "The company's overall score by Altman and Ohlson", "알트만·올슨 종합 재무 건전성 지표가"),
-    _reason("economy", "Interest rates and credit spreads", "금리와 신용 스프레드가"),
+    _reason("economy", "Interest rates, credit spreads and unemployment", "금리, 신용 스프레드와 실업률이"),
+    _reason("industry", "How other companies of the industry fare", "같은 업종 기업들의 경영 상황이"),
 )
 # The place of each feature's reason among COMPANY_REASONS.
 COMPANY_REASON_OF: dict[str, int] = {feature: place for place, reason in enumerate(COMPANY_REASONS) for feature in reason.features}

@@ -234,12 +234,14 @@ class Allocation(_Section):
 class Simulation(_Section):
     """The simulated market. Rates of dirty rows are shares of a table's rows.
 
-    companies: seats of companies whose statements are told; a market that was drawn before there were any has none.
+    companies: seats of companies whose statements are told; sector_cycles: whether sectors of companies have cycles of their own.
+    A market that was drawn before there were any has none.
     """
 
     borrowers: int
     history_months: int
     companies: Annotated[int, Field(ge=0)] = 0
+    sector_cycles: bool = False
     seed: int
     orders_per_night: int
     broken_type_rate: Fraction

@@ -6,19 +6,22 @@ the newest fiscal year known, of the one before it and of the one before that; n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from conf.accounts import chart_of_accounts
 from conf.company_features import COMPANY_FEATURES, MIN_STATEMENTS
+from features.company_industry import MEDIANS, build_industries, month_of, with_industry
 
 SPINE = ("company_id", "as_of_date")
 YEARS = ("now", "before", "before2")
 # The newest statements may be as old as this: a year, the time to file, and some delay.
 MAX_STATEMENT_AGE_MONTHS = 24
 POLICY_RATES = {"USD": "FEDFUNDS", "KRW": "BOK_BASE_RATE"}
+CREDIT_SPREAD = "BAAFFM"
+UNEMPLOYMENT_RATES = {"USD": "UNRATE"}
 
 
 def build_statements(filing: DataFrame, statement_item: DataFrame) -> DataFrame:
@@ -37,7 +40,7 @@ def build_statements(filing: DataFrame, statement_item: DataFrame) -> DataFrame:
 def with_years(spine: DataFrame, statements: DataFrame) -> DataFrame:
     """The spine rows of companies with at least MIN_STATEMENTS consecutive annual statements known, with their years.
 
-    Adds filing_id and period_end (the newest period's), and the structs of YEARS. Of each period the version known last counts,
+    Adds filing_id, period_end and told_on (the newest period's, and the day since which its version is known), and the structs of YEARS. Of each period the version known last counts,
     the consolidated one first. Left out: a spine row whose newest statements are older than MAX_STATEMENT_AGE_MONTHS.
     """
     version = Window.partitionBy(*SPINE, "period_end").orderBy(F.col("is_consolidated").desc(), F.col("known_from").desc(), "filing_id")
@@ -49,7 +52,7 @@ def with_years(spine: DataFrame, statements: DataFrame) -> DataFrame:
         .withColumn("version", F.row_number().over(version)).where("version = 1").withColumn("years_back", years_back)
         .where(F.col("years_back") < MIN_STATEMENTS)
     )
-    year = F.struct("filing_id", "period_end", *chart_of_accounts().accounts)
+    year = F.struct("filing_id", "period_end", "known_from", *chart_of_accounts().accounts)
     by_year = known.groupBy(*SPINE).agg(
         *(F.max_by(F.when(F.col("years_back") == back, year), F.when(F.col("years_back") == back, F.col("period_end"))).alias(name)
           for back, name in enumerate(YEARS)),
@@ -57,7 +60,7 @@ def with_years(spine: DataFrame, statements: DataFrame) -> DataFrame:
     whole = " AND ".join(f"{name} IS NOT NULL" for name in YEARS)
     fresh = F.months_between("as_of_date", F.col("now.period_end")) <= MAX_STATEMENT_AGE_MONTHS
     return by_year.where(whole).where(fresh).select(
-        *SPINE, F.col("now.filing_id").alias("filing_id"), F.col("now.period_end").alias("period_end"), *YEARS
+        *SPINE, F.col("now.filing_id").alias("filing_id"), F.col("now.period_end").alias("period_end"), F.col("now.known_from").alias("told_on"), *YEARS
     )
 
 
@@ -104,6 +107,14 @@ class Year:
         }
 
 
+def build_year_ratios(statements: DataFrame) -> DataFrame:
+    """Of each row of ``build_statements``, in place of its accounts, the ratios that are held against an industry's."""
+    ratios = Year("now").ratios()
+    keys = [name for name in statements.columns if name not in chart_of_accounts().accounts]
+    of_year = statements.withColumn("now", F.struct(*chart_of_accounts().accounts))
+    return of_year.select(*keys, *(ratios[name].alias(name) for name in MEDIANS))
+
+
 def spread(values: Sequence[Column]) -> Column:
     """The standard deviation of a population; null where one value is."""
     mean = sum(values[1:], values[0]) / F.lit(float(len(values)))
@@ -147,7 +158,7 @@ def income_change(now: Year, before: Year) -> Column:
 
 
 def company_ratios() -> dict[str, Column]:
-    """The formulas by feature name, those of the economy aside, not yet held to their ranges."""
+    """The formulas over the years by feature name, not yet held to their ranges; those of the industry and the economy are elsewhere."""
     now, before, before2 = map(Year, YEARS)
     ratios, ratios_before, ratios_before2 = now.ratios(), before.ratios(), before2.ratios()
 
@@ -202,34 +213,55 @@ def company_ratios() -> dict[str, Column]:
 
 
 def build_economy(spine: DataFrame, market_indicator: DataFrame, currency: str) -> DataFrame:
-    """credit_spread and policy_rate by as_of_date: the newest value known by then, null where no series tells it.
+    """credit_spread, policy_rate and unemployment_change by as_of_date: as known by then, null where no series tells it.
 
-    Of a value that was revised, the version known by then.
+    Of a month that was revised, the version known last; the change holds the newest month against the same month a year before.
     """
-    names = {"BAAFFM": "credit_spread"} | ({POLICY_RATES[currency]: "policy_rate"} if currency in POLICY_RATES else {})
-    values = [
-        F.max_by(F.when(F.col("series_id") == series, F.col("value")), F.when(F.col("series_id") == series, F.struct("observed_on", "known_from"))).alias(name)
-        for series, name in names.items()
-    ]
-    known = market_indicator.where(F.col("series_id").isin(*names)).select("series_id", "observed_on", "known_from", "value")
-    found = (
+    policy_rate, unemployment = POLICY_RATES.get(currency), UNEMPLOYMENT_RATES.get(currency)
+    known = market_indicator.where(F.col("series_id").isin([name for name in (CREDIT_SPREAD, policy_rate, unemployment) if name]))
+    of_series = ("as_of_date", "series_id")
+    newest = F.max("observed_on").over(Window.partitionBy(*of_series))
+    told = (
         spine.select("as_of_date").distinct()
-        .join(known, on=F.col("known_from") <= F.col("as_of_date"), how="left")
-        .groupBy("as_of_date").agg(*values)
+        .join(known.select("series_id", "observed_on", "known_from", "value"), on=F.col("known_from") <= F.col("as_of_date"), how="inner")
+        .groupBy(*of_series, "observed_on").agg(F.max_by("value", "known_from").alias("value"))
+        .withColumn("year_before", F.add_months(newest, -12)).groupBy(*of_series)
+        .agg(
+            F.max_by("value", "observed_on").alias("newest"),
+            F.max(F.when(F.col("observed_on") == F.col("year_before"), F.col("value"))).alias("year_before"),
+        )
     )
-    return found if "policy_rate" in found.columns else found.withColumn("policy_rate", F.lit(None).cast("double"))
+
+    def of(series: str | None, value: Column) -> Column:
+        return F.max(F.when(F.col("series_id") == F.lit(series), value))
+
+    return told.groupBy("as_of_date").agg(
+        of(CREDIT_SPREAD, F.col("newest")).alias("credit_spread"),
+        of(policy_rate, F.col("newest")).alias("policy_rate"),
+        of(unemployment, F.col("newest") - F.col("year_before")).alias("unemployment_change"),
+    )
 
 
-def build_company_features(
-    spine: DataFrame, filing: DataFrame, statement_item: DataFrame, market_indicator: DataFrame, currency: str
-) -> DataFrame:
+def build_company_features(spine: DataFrame, silver: Mapping[str, DataFrame], currency: str) -> DataFrame:
     """One row per spine row of a company that can be scored (see with_years): filing_id, period_end and all features.
 
-    Nothing that became known after the as-of date enters.
+    silver: the tables company, filing, statement_item and market_indicator. Nothing that became known after the as-of date enters.
     """
+    company, statements = silver["company"], build_statements(silver["filing"], silver["statement_item"])
+    years = with_years(spine, statements).withColumns({"month": month_of("as_of_date"), "told_month": month_of("told_on")})
+    months = years.select(F.explode(F.array("month", "told_month")).alias("month")).distinct()
+    industries = build_industries(months, company, build_year_ratios(statements)).persist()
+    rate = industries.select("month", "industry", "industry_distress_rate")
+    # Held against the industry as it was when the statements were told: peers that tell theirs later move nothing.
+    medians = industries.select(F.col("month").alias("told_month"), "industry", *(f"industry_{name}" for name in MEDIANS))
+    rows = (
+        with_industry(years, company, "as_of_date")
+        .join(F.broadcast(rate), on=["month", "industry"], how="left")
+        .join(F.broadcast(medians), on=["told_month", "industry"], how="left")
+        .join(F.broadcast(build_economy(spine, silver["market_indicator"], currency)), on="as_of_date", how="left")
+    )
     formulas = company_ratios()
-    years = with_years(spine, build_statements(filing, statement_item))
-    rows = years.join(F.broadcast(build_economy(spine, market_indicator, currency)), on="as_of_date", how="left")
+    formulas |= {f"{name}_over_industry": formulas[name] - F.col(f"industry_{name}") for name in MEDIANS}
     return rows.select(*SPINE, "filing_id", "period_end", *(
         _within(formulas.get(feature.name, F.col(feature.name)), feature.low, feature.high).alias(feature.name) for feature in COMPANY_FEATURES
     ))

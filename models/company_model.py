@@ -45,7 +45,7 @@ _SCORED = ", ".join([*(f"{name} double" for name in PROBABILITIES), "raw_hazard 
 class CompanyModel:
     """A fitted company model. booster: LightGBM's text; grades: the highest one-year probability of each, the safest first;
     reference: how the one-year probability and each feature of a company's own lay in the calibration filings, the newest ones;
-    a night's drift is held against it. What is the same for all companies on a day, as rates are, tells nothing of who is scored.
+    a night's drift is held against it. What all companies of a day or an industry share, as rates, tells nothing of who is scored.
     """
 
     origin: Origin
@@ -185,7 +185,7 @@ def fit_company_model(training: DataFrame, calibration: DataFrame, company: Comp
 
 
 def _reference(model: CompanyModel, filings: np.ndarray) -> dict[str, Bins]:
-    own = {feature.name for feature in COMPANY_FEATURES if feature.family != "economy"}
+    own = {feature.name for feature in COMPANY_FEATURES if feature.family not in ("economy", "industry")}
     columns = {name: column for name, column in zip(model.features, filings.T, strict=True) if name in own}
     columns[PROBABILITIES[0]] = model.probabilities(filings)[:, 0]
     return {name: bins_of(column) for name, column in columns.items()}

@@ -6,8 +6,9 @@ next, which is founded in the year in which the other is sold. One that fails le
 
 **The process.** A company has a quality of its own and a health that follows an AR(1) by years; with the common factor that
 moves the borrowers they make what it earns on its assets. What it earns after interest and tax, less dividends, changes its
-equity; its assets grow by themselves, so losses and growth are financed by debt. Indebtedness, the next year's health, which no
-statement tells, and the common factor at the year's beginning make the log-odds of failing in that year. Fiscal years are
+equity; its assets grow by themselves, so losses and growth are financed by debt. Every sector has a cycle of its own, an AR(1) by
+years, that moves what its companies earn. Indebtedness, the next year's health, which no statement tells, the next year of the
+sector's cycle and the common factor at the year's beginning make the log-odds of failing in that year. Fiscal years are
 calendar years; a company that has failed files nothing more.
 
 **Restatements.** RESTATED_SHARE of the statements overstated profit and receivables when first filed. An amendment tells the
@@ -60,6 +61,9 @@ LEVERAGE_EFFECT = 3.5      # per unit of liabilities to assets above 0.65
 HEALTH_EFFECT = 0.9
 QUALITY_EFFECT = 0.3
 MACRO_EFFECT = 0.35
+# A sector's own cycle weighs as much as the common factor, and is over sooner: a judgement, no published figure.
+SECTOR_EFFECT = 0.35
+SECTOR_PERSISTENCE = 0.6
 TAX_RATE = 0.25
 PAYOUT_SHARE = 0.4
 RESTATED_SHARE = 0.04
@@ -113,12 +117,12 @@ class Companies:
     amounts: dict[str, Floats]  # AMOUNTS as they truly were
 
 
-def companies_of(seats: Ints, seed: int, first_year: int, last_year: int) -> Companies:
+def companies_of(seats: Ints, simulation: Simulation, first_year: int, last_year: int) -> Companies:
     """The companies that hold these seats in some year from first_year to last_year, each walked through its whole tenure.
 
     Of LINKED_COMPANIES_SHARE of the pairs of seats (2i and 2i + 1) the companies belong to one identity group.
     """
-    market = stream_key(seed, 5)
+    market = stream_key(simulation.seed, 5)
     pair = seats // 2
     linked = uniform(stream_key(market, pair), Purpose.COMPANY, 0, 0) < LINKED_COMPANIES_SHARE
     leader = np.where(linked, 2 * pair, seats)
@@ -130,7 +134,7 @@ def companies_of(seats: Ints, seed: int, first_year: int, last_year: int) -> Com
     founded = phase[place] + COMPANY_TENURE_YEARS * number_held
     key = stream_key(stream_key(market, seats[place]), number_held)
     sector = (uniform(key, Purpose.COMPANY, 0, 2) * len(SECTORS)).astype(np.int64)
-    amounts, log_odds, late = _walk(key, founded, sector, seed)
+    amounts, log_odds, late = _walk(key, founded, sector, simulation)
 
     year = founded + np.arange(COMPANY_TENURE_YEARS)[:, None]
     step = np.arange(COMPANY_TENURE_YEARS)[:, None]
@@ -162,9 +166,11 @@ def companies_of(seats: Ints, seed: int, first_year: int, last_year: int) -> Com
     )
 
 
-def _walk(key: Keys, founded: Ints, sector: Ints, seed: int) -> tuple[dict[str, Floats], Floats, Floats]:
+def _walk(key: Keys, founded: Ints, sector: Ints, simulation: Simulation) -> tuple[dict[str, Floats], Floats, Floats]:
     """Each year's AMOUNTS, the log-odds of failing in the year after, and how late the year is told, from 0 to 1."""
-    macro = macro_path(seed, max(int((founded.max(initial=2000) + COMPANY_TENURE_YEARS + 1 - 2000) * 12), 12))
+    last_year = int(founded.max(initial=2000)) + COMPANY_TENURE_YEARS + 1
+    macro, cycles = macro_path(simulation.seed, max((last_year - 2000) * 12, 12)), sector_cycles(simulation.seed, last_year)
+    cycles *= simulation.sector_cycles
     quality = normal(key, Purpose.COMPANY, 1, 0)
     assets = 3e6 * np.exp(normal(key, Purpose.COMPANY, 1, 1))
     equity = assets * np.clip(0.38 + 0.08 * quality + 0.10 * normal(key, Purpose.COMPANY, 1, 2), 0.1, 0.8)
@@ -179,9 +185,10 @@ def _walk(key: Keys, founded: Ints, sector: Ints, seed: int) -> tuple[dict[str, 
 
         month = np.maximum((founded + step - 2000) * 12, 0)
         of_year = np.mean([macro[month + number] for number in range(12)], axis=0)
+        cycle, next_cycle = (cycles[np.maximum(founded + step + ahead - 2000, 0), sector] for ahead in (0, 1))
         grown = assets * np.exp(0.03 + 0.03 * health + 0.02 * of_year + 0.06 * noise(10))
         average = (assets + grown) / 2
-        earned = (0.055 + 0.025 * quality + 0.035 * health + 0.012 * of_year + 0.02 * noise(11)) * average
+        earned = (0.055 + 0.025 * quality + 0.035 * health + 0.012 * (of_year + cycle) + 0.02 * noise(11)) * average
         debt = 0.6 * np.maximum(assets - equity, 0.0)
         interest = debt * (0.04 + 0.03 * np.clip((assets - equity) / assets, 0, 1.5))
         before_tax = earned - interest
@@ -216,9 +223,21 @@ def _walk(key: Keys, founded: Ints, sector: Ints, seed: int) -> tuple[dict[str, 
         health = HEALTH_PERSISTENCE * health + np.sqrt(1 - HEALTH_PERSISTENCE**2) * noise(20)
         log_odds.append(
             DISTRESS_LOG_ODDS + LEVERAGE_EFFECT * (np.clip(liabilities / assets, 0, 1.6) - 0.65) - HEALTH_EFFECT * health
-            - QUALITY_EFFECT * quality - MACRO_EFFECT * macro[month + 12]
+            - QUALITY_EFFECT * quality - SECTOR_EFFECT * next_cycle - MACRO_EFFECT * macro[month + 12]
         )
     return {name: np.array(values) for name, values in told.items()}, np.array(log_odds), np.array(late)
+
+
+def sector_cycles(seed: int, last_year: int) -> Floats:
+    """Each sector's own cycle from 2000 to last_year, of shape (years, sectors): stationary AR(1) of unit variance; higher is better."""
+    years = max(last_year - 2000, 0) + 1
+    key, sectors = stream_key(seed, 6), np.arange(len(SECTORS))
+    cycles = np.empty((years, len(SECTORS)))
+    cycles[0] = normal(key, Purpose.SECTOR, 0, sectors)
+    for year in range(1, years):
+        shock = normal(key, Purpose.SECTOR, year, sectors)
+        cycles[year] = SECTOR_PERSISTENCE * cycles[year - 1] + np.sqrt(1 - SECTOR_PERSISTENCE**2) * shock
+    return cycles
 
 
 def company_records(companies: Companies, after: int, until: int) -> Records:

@@ -34,7 +34,7 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     withdraw_results(settings, "score_company", night.batch_id)
     silver = read_company_silver(lake, night.silver_versions)
     spine = build_active(silver[COMPANY.name], as_of_date)
-    features = build_company_features(spine, silver[FILING.name], silver["statement_item"], silver["market_indicator"], source.currency)
+    features = build_company_features(spine, silver, source.currency)
     lake.replace(COMPANY_FEATURE, features, as_of_date)
 
     rows = lake.read_as_of(COMPANY_FEATURE, as_of_date)

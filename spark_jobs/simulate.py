@@ -173,7 +173,7 @@ def _borrowers(simulation: Simulation, window: Window, gone_for_months: int) -> 
 def _companies(simulation: Simulation, window: Window) -> Callable[[np.ndarray], Drawn]:
     """Draws the raw records of a window; a company that has been sold tells its last year in the year after."""
     first, last = (2000 + months_of_days(np.array([window.after, window.until])) // 12).tolist()
-    return lambda seats: export_companies(companies_of(seats, simulation.seed, first - 1, last), simulation, window)
+    return lambda seats: export_companies(companies_of(seats, simulation, first - 1, last), simulation, window)
 
 
 def _company_tasks(simulation: Simulation) -> int:

@@ -88,7 +88,7 @@ def build_company_training_set(silver: Mapping[str, DataFrame], of_currency: str
     """Rows of COMPANY_TRAINING_SET: every day on which a company told a year's statements, known by known_on, that can be scored."""
     outcomes = build_outcomes(silver["company"], known_on)
     spine = build_filing_spine(silver["filing"], outcomes, known_on)
-    features = build_company_features(spine, silver["filing"], silver["statement_item"], silver["market_indicator"], of_currency)
+    features = build_company_features(spine, silver, of_currency)
     return features.join(outcomes, on="company_id", how="inner")
 
 

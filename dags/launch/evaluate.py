@@ -62,7 +62,9 @@ def evaluate(settings: Settings, market: TestedMarket, as_of_date: date | None, 
     """
     day = last_day(market.source, as_of_date, "evaluate")
     market.empty(settings)
-    jobs = [["open_night", "--training"], ["ingest", "--training"], ["evaluate", *(["--full"] if full else [])]]
+    among_files = market.data is not None and (market.data / "macro").is_dir()
+    indicators = [["ingest_market_indicators"]] if settings.macro or among_files else []
+    jobs = [["open_night", "--training"], *indicators, ["ingest", "--training"], ["evaluate", *(["--full"] if full else [])]]
     drawn, more = load_source(market.source).evaluation.drawn, {}
     if drawn:
         more = {"MOSAIC_SIMULATION__BORROWERS": str(drawn.borrowers), "MOSAIC_SIMULATION__HISTORY_MONTHS": str(drawn.history_months)}

@@ -9,7 +9,8 @@ from math import log, sqrt
 import pytest
 
 from conf.company_features import COMPANY_FEATURES, COMPANY_REASON_OF
-from conf.tables import FILING, MARKET_INDICATOR, STATEMENT_ITEM
+from conf.tables import COMPANY, FILING, MARKET_INDICATOR, STATEMENT_ITEM
+from features.company_industry import MEDIANS
 from features.company_ratios import build_company_features, build_unscored, company_ratios
 
 # In the order of years: two losses, then liabilities above assets. 2009 tells equity in place of liabilities, 2010 the parts of
@@ -54,14 +55,16 @@ def told(spark):
     indicators = [
         ("BAAFFM", date(2011, 1, 1), 3.0, date(2011, 2, 28), "f", 1), ("BAAFFM", date(2011, 3, 1), 4.0, date(2011, 4, 30), "f", 1),
         ("BAAFFM", date(2011, 4, 1), 9.0, date(2011, 5, 31), "f", 1), ("BAAFFM", date(2011, 1, 1), 5.0, date(2011, 6, 30), "f", 1),
+        ("UNRATE", date(2010, 2, 1), 9.0, date(2010, 3, 31), "f", 1), ("UNRATE", date(2011, 2, 1), 9.5, date(2011, 3, 31), "f", 1),
+        ("UNRATE", date(2010, 2, 1), 10.0, date(2011, 4, 30), "f", 1), ("UNRATE", date(2011, 7, 1), 9.25, date(2011, 9, 1), "f", 1),
     ]
     days = [date(2011, 4, 29), date(2011, 4, 30), date(2011, 8, 31), date(2011, 9, 1), date(2013, 1, 31)]
     spine = spark.createDataFrame([(company, day) for company in ("a", "young", "silent") for day in days], "company_id STRING, as_of_date DATE")
     filing_rows, item_rows = spark.createDataFrame(filings, FILING.ddl), spark.createDataFrame(told_items, STATEMENT_ITEM.ddl)
-    rows = build_company_features(
-        spine, filing_rows, item_rows,
-        spark.createDataFrame(indicators, MARKET_INDICATOR.ddl.replace("known_from DATE", "known_from DATE")), "USD",
-    )
+    rows = build_company_features(spine, {
+        "company": spark.createDataFrame([], COMPANY.ddl), "filing": filing_rows, "statement_item": item_rows,
+        "market_indicator": spark.createDataFrame(indicators, MARKET_INDICATOR.ddl),
+    }, "USD")
     unscored = build_unscored(spine, rows, filing_rows, item_rows)
     found = {(row.company_id, row.as_of_date): row.asDict() for row in rows.collect()}
     return found, {(row.company_id, row.as_of_date): row.reason for row in unscored.collect()}
@@ -70,7 +73,8 @@ def told(spark):
 def test_every_feature_is_declared_has_a_formula_and_a_reason(spark):
     names = {feature.name for feature in COMPANY_FEATURES}
     assert len(names) == len(COMPANY_FEATURES)
-    assert set(company_ratios()) == names - {feature.name for feature in COMPANY_FEATURES if feature.family == "economy"}
+    of_others = {feature.name for feature in COMPANY_FEATURES if feature.family in ("industry", "economy")}
+    assert set(company_ratios()) == names - of_others - {f"{name}_over_industry" for name in MEDIANS}
     assert set(COMPANY_REASON_OF) == names
 
 
@@ -88,9 +92,11 @@ def test_one_company_by_hand(told):
         "altman_z": -0.82 - 0.4075 - 0.672 - 0.21,
         "ohlson_o": -1.32 - 0.407 * log(0.8) + 6.03 * 1.25 + 1.43 * 0.125 + 0.0757 * 40 / 30 - 1.72 + 2.37 * 15 / 80 + 1.83 * 0.04 + 0.285 + 0.521 * 0.5,
         # What was known last of the newest month known, revisions of older months aside.
-        "credit_spread": 4.0,
+        "credit_spread": 4.0, "unemployment_change": -0.5,
         # By rule: no revenue, no equity and an account that is not told have no ratio.
         "operating_margin": None, "revenue_growth": None, "market_to_book": None, "cash_ratio": None, "policy_rate": None,
+        # Nobody told of an industry.
+        "industry_distress_rate": None, "net_income_to_assets_over_industry": None,
     }
     assert {name: row[name] for name in expected} == {name: value if value is None else pytest.approx(value) for name, value in expected.items()}
 
@@ -102,6 +108,8 @@ def test_only_what_was_known_on_the_day_counts(told):
     before, after = features["a", date(2011, 8, 31)], features["a", date(2011, 9, 1)]
     assert (before["filing_id"], before["liabilities_to_assets"]) == ("a-2010", 100 / 80)
     assert (after["filing_id"], after["liabilities_to_assets"]) == ("a-2010-restated", 110 / 80)
+    # The newest month's rate is known, that of a year before is not.
+    assert (before["unemployment_change"], after["unemployment_change"]) == (-0.5, None)
 
 
 def test_too_few_or_too_old_statements_give_no_row_but_a_reason(told):

@@ -29,14 +29,14 @@ TODAY, TOMORROW = date(2026, 4, 19), date(2026, 4, 20)
 
 
 def drawn(seats, window, simulation=SIMULATION) -> dict[str, list[dict]]:
-    tables = export_companies(companies_of(seats, simulation.seed, 2013, 2026), simulation, window)
+    tables = export_companies(companies_of(seats, simulation, 2013, 2026), simulation, window)
     return {table: sorted(rows.to_pylist(), key=lambda row: [value or "" for value in row.values()]) for table, (rows, _) in tables.items()}
 
 
 @pytest.fixture(scope="module")
 def many():
     """Companies of 4,000 seats."""
-    return companies_of(np.arange(4_000), 42, 2013, 2026)
+    return companies_of(np.arange(4_000), SIMULATION, 2013, 2026)
 
 
 def test_records_do_not_depend_on_how_seats_are_split():

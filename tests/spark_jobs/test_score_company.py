@@ -56,10 +56,12 @@ def scored(spark, model):
     def score(filings, told_items):
         known = [(name, None, name, None, "US", "active", None, "USD", date(2009, 1, 1), "f", 1) for name in ("restates", "stands", "late")]
         company = spark.createDataFrame(known, COMPANY.ddl)
-        rows = build_company_features(
-            build_active(company, LAST_MONTH).union(build_active(company, TODAY)), spark.createDataFrame(filings, FILING.ddl),
-            spark.createDataFrame(told_items, STATEMENT_ITEM.ddl), spark.createDataFrame([], MARKET_INDICATOR.ddl), "USD",
-        )
+        silver = {
+            "company": company, "filing": spark.createDataFrame(filings, FILING.ddl),
+            "statement_item": spark.createDataFrame(told_items, STATEMENT_ITEM.ddl), "market_indicator": spark.createDataFrame([], MARKET_INDICATOR.ddl),
+        }
+        spine = build_active(company, LAST_MONTH).union(build_active(company, TODAY))
+        rows = build_company_features(spine, silver, "USD")
         return {(row.as_of_date, row.company_id): row.asDict() for row in model.score(rows).collect()}
 
     return score

@@ -51,7 +51,8 @@ def mapped(spark, market):
 
 @pytest.fixture(scope="module")
 def silver(spark, mapped):
-    kept = {name: rows.where(F.size(BROKEN) == 0).drop(BROKEN) for name, rows in mapped.items()}
+    # Without the mapping's plan, as a table of the lake is read.
+    kept = {name: rows.where(F.size(BROKEN) == 0).drop(BROKEN).localCheckpoint() for name, rows in mapped.items()}
     return kept | {MARKET_INDICATOR.name: spark.createDataFrame([], MARKET_INDICATOR.ddl)}
 
 
@@ -71,10 +72,11 @@ def test_a_model_learns_from_statements_and_scores_the_companies_that_stand(mapp
     model = fit_company_model(training, calibration, market.company, 7, Origin("simulated", AS_OF.isoformat(), 12, "code"))
     # Companies that are not listed have no market value; what a bank is told of them, listed ones may keep to themselves.
     assert "market_leverage" not in model.features and {"cash_ratio", "interest_cover", "liabilities_to_assets"} <= set(model.features)
+    assert {"industry_distress_rate", "net_income_to_assets_over_industry"} <= set(model.features)
     assert judge(model, judging).metrics["auc"] > 0.6
 
     spine = build_active(silver["company"], AS_OF)
-    features = build_company_features(spine, silver["filing"], silver["statement_item"], silver["market_indicator"], "USD")
+    features = build_company_features(spine, silver, "USD")
     scores = model.score(features).select("company_id", *PROBABILITIES, "grade").toPandas()
     assert len(scores) > 100 and scores["company_id"].is_unique
     assert (scores[PROBABILITIES[0]] <= scores[PROBABILITIES[2]]).all() and scores["grade"].isin(market.company.grades).all()
