@@ -39,7 +39,6 @@ class CompanyFeature:
 _ALTMAN = "Altman 1983, Corporate Financial Distress, and Altman, Hartzell and Peck 1995: Z'' for firms of any industry"
 _OHLSON = "Ohlson 1980, Journal of Accounting Research 18(1), model 1"
 _SHUMWAY = "Campbell, Hilscher and Szilagyi 2008, Journal of Finance 63(6): assets at market value"
-
 _INDUSTRY = "Chava and Jarrow 2004, Review of Finance 8(4), on effects of industry; statements and failures as known before the month"
 
 

@@ -7,8 +7,10 @@ before the month's first day.
 
 from __future__ import annotations
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+
+from features.point_in_time import with_known_until, with_row_as_known
 
 INDUSTRY_DIGITS = 2
 # Failures are rare, so they are counted over some years; medians are of the newest statements, told a year ago or, late, some more.
@@ -19,22 +21,14 @@ MIN_COMPANIES = 20
 MEDIANS = ("net_income_to_assets", "liabilities_to_assets")
 
 
-def with_industry(rows: DataFrame, company: DataFrame, day: str) -> DataFrame:
-    """The rows (company_id, and a column of days) with their company's industry as known on that day; null where none was told.
+def with_industry(rows: DataFrame, company: DataFrame) -> DataFrame:
+    """The rows (company_id, as_of_date) with their company's industry as known on that day; null where none was told.
 
     A service that tells today's industry alone is taken to have told it from a company's first filing on.
     """
-    told = company.where("industry IS NOT NULL")
-    next_told = F.lead("known_from").over(Window.partitionBy("company_id").orderBy("known_from"))
-    spells = told.select(
-        F.col("company_id").alias("spell_of"), F.substring("industry", 1, INDUSTRY_DIGITS).alias("industry"),
-        F.col("known_from").alias("spell_from"), next_told.alias("spell_until"),
-    )
-    is_of = (
-        (F.col("company_id") == F.col("spell_of")) & (F.col(day) >= F.col("spell_from"))
-        & (F.col("spell_until").isNull() | (F.col(day) < F.col("spell_until")))
-    )
-    return rows.join(spells, on=is_of, how="left").drop("spell_of", "spell_from", "spell_until")
+    told = company.where("industry IS NOT NULL").select("company_id", "known_from", F.substring("industry", 1, INDUSTRY_DIGITS).alias("industry"))
+    as_known = with_row_as_known(rows, with_known_until(told, of="company_id"), "told", on="company_id")
+    return as_known.withColumn("industry", F.col("told.industry")).drop("told")
 
 
 def build_industries(months: DataFrame, company: DataFrame, statements: DataFrame) -> DataFrame:
@@ -47,7 +41,8 @@ def build_industries(months: DataFrame, company: DataFrame, statements: DataFram
     """
     failed = company.where("distressed_on IS NOT NULL").groupBy("company_id").agg(F.min("known_from").alias("failure_known_from"))
     since = F.add_months("month", -RATE_MONTHS)
-    told = with_industry(statements, company, "known_from").where("industry IS NOT NULL")
+    on_their_day = with_industry(statements.withColumnRenamed("known_from", "as_of_date"), company).where("industry IS NOT NULL")
+    told = on_their_day.withColumnRenamed("as_of_date", "known_from")
     newest = F.max_by(F.struct("industry", "known_from", *MEDIANS), F.struct("period_end", "is_consolidated", "known_from", "filing_id"))
     companies = (
         told.join(F.broadcast(months), on=(F.col("known_from") < F.col("month")) & (F.col("known_from") >= since), how="inner")
@@ -65,8 +60,3 @@ def build_industries(months: DataFrame, company: DataFrame, statements: DataFram
         of_enough(F.avg(has_failed.cast("double")), F.lit(1)).alias("industry_distress_rate"),
         *(of_enough(F.median(value), value).alias(f"industry_{name}") for name, value in medians.items()),
     )
-
-
-def month_of(day: str) -> Column:
-    """The first day of a day's month."""
-    return F.trunc(F.col(day), "month")

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from conf.accounts import chart_of_accounts
 from conf.company_features import COMPANY_FEATURES, MIN_STATEMENTS
-from features.company_industry import MEDIANS, build_industries, month_of, with_industry
+from features.company_industry import MEDIANS, build_industries, with_industry
 
 SPINE = ("company_id", "as_of_date")
 YEARS = ("now", "before", "before2")
@@ -40,8 +40,8 @@ def build_statements(filing: DataFrame, statement_item: DataFrame) -> DataFrame:
 def with_years(spine: DataFrame, statements: DataFrame) -> DataFrame:
     """The spine rows of companies with at least MIN_STATEMENTS consecutive annual statements known, with their years.
 
-    Adds filing_id, period_end and told_on (the newest period's, and the day since which its version is known), and the structs of YEARS. Of each period the version known last counts,
-    the consolidated one first. Left out: a spine row whose newest statements are older than MAX_STATEMENT_AGE_MONTHS.
+    Adds filing_id, period_end and told_on (the newest period's, and the day since which its version is known), and the structs of
+    YEARS. Of each period the version known last counts, the consolidated one first. Left out: a spine row whose newest statements are older than MAX_STATEMENT_AGE_MONTHS.
     """
     version = Window.partitionBy(*SPINE, "period_end").orderBy(F.col("is_consolidated").desc(), F.col("known_from").desc(), "filing_id")
     newest = Window.partitionBy(*SPINE)
@@ -248,14 +248,15 @@ def build_company_features(spine: DataFrame, silver: Mapping[str, DataFrame], cu
     silver: the tables company, filing, statement_item and market_indicator. Nothing that became known after the as-of date enters.
     """
     company, statements = silver["company"], build_statements(silver["filing"], silver["statement_item"])
-    years = with_years(spine, statements).withColumns({"month": month_of("as_of_date"), "told_month": month_of("told_on")})
+    days = {"month": "as_of_date", "told_month": "told_on"}
+    years = with_years(spine, statements).withColumns({month: F.trunc(day, "month") for month, day in days.items()})
     months = years.select(F.explode(F.array("month", "told_month")).alias("month")).distinct()
     industries = build_industries(months, company, build_year_ratios(statements)).persist()
     rate = industries.select("month", "industry", "industry_distress_rate")
     # Held against the industry as it was when the statements were told: peers that tell theirs later move nothing.
     medians = industries.select(F.col("month").alias("told_month"), "industry", *(f"industry_{name}" for name in MEDIANS))
     rows = (
-        with_industry(years, company, "as_of_date")
+        with_industry(years, company)
         .join(F.broadcast(rate), on=["month", "industry"], how="left")
         .join(F.broadcast(medians), on=["told_month", "industry"], how="left")
         .join(F.broadcast(build_economy(spine, silver["market_indicator"], currency)), on="as_of_date", how="left")

@@ -71,7 +71,7 @@ def test_an_industry_is_the_one_known_on_the_day(spark):
     rows = spark.createDataFrame(
         [(name, day) for name in ("a", "b", "c") for day in (date(2011, 4, 30), date(2011, 5, 1), date(2011, 7, 1))], "company_id STRING, as_of_date DATE"
     )
-    found = with_industry(rows, spark.createDataFrame(companies, COMPANY.ddl), "as_of_date").collect()
+    found = with_industry(rows, spark.createDataFrame(companies, COMPANY.ddl)).collect()
     assert {(row.company_id, row.as_of_date.month): row.industry for row in found} == {
         ("a", 4): "62", ("a", 5): "47", ("a", 7): "47", **{(name, month): None for name in ("b", "c") for month in (4, 5, 7)},
     }
