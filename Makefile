@@ -58,12 +58,14 @@ test: ## every test, in the environment that it belongs to
 	@$(MAKE) -s -j2 jobs-ready .venv/airflow/.synced .venv/jobs/.peers
 	@$(MAKE) -k -j2 test-jobs test-dags test-whole-way
 
+WHOLE_WAY := tests/test_whole_way.py tests/spark_jobs/test_publication.py tests/serving
+
 test-jobs:
-	@$(JOBS) -m pytest tests --ignore=tests/dags --ignore=tests/test_whole_way.py
+	@$(JOBS) -m pytest tests --ignore=tests/dags $(WHOLE_WAY:%=--ignore=%)
 
 # Beside test-jobs, which takes as long as both, the one after the other; so their lines wait for their end.
 test-dags: PYTEST = $(AIRFLOW) -m pytest tests/dags
-test-whole-way: PYTEST = $(JOBS) -m pytest tests/test_whole_way.py
+test-whole-way: PYTEST = $(JOBS) -m pytest $(WHOLE_WAY)
 test-dags test-whole-way:
 	@log=$$(mktemp); trap 'cat $$log; rm $$log' EXIT; $(PYTEST) > $$log 2>&1
 

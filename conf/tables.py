@@ -347,13 +347,14 @@ RISK_GROUP_CAP = _gold(
     "risk_group_cap",
     """risk_group INT NOT NULL, as_of_date DATE NOT NULL, cap DOUBLE NOT NULL, base_cap DOUBLE NOT NULL,
     market_stress DOUBLE, sensitivity DOUBLE, basis STRING NOT NULL, is_static BOOLEAN NOT NULL,
-    batch_id STRING NOT NULL, asset_correlation DOUBLE""",
+    batch_id STRING NOT NULL, asset_correlation DOUBLE, default_level DOUBLE""",
     ("risk_group", "as_of_date"),
     "allocate",
     """The largest share of an order that a risk group may take that night. market_stress: standard deviations, null
     without indicators; sensitivity: log change of the default rate per unit of stress. basis: fitted (on realised
     defaults), stated (by the settings: too little history) or static (no indicators). asset_correlation: of two borrowers of the
-    group in that night's scenarios; null in nights before it was fitted.""",
+    group in that night's scenarios; default_level: how many times the hazard of default that listings are valued at these scenarios
+    see, as stress has moved since the defaults of the last year; both null in nights from before they were told.""",
 )
 HOLDING = _gold(
     "holding",

@@ -27,7 +27,7 @@ def with_industry(rows: DataFrame, company: DataFrame) -> DataFrame:
     A service that tells today's industry alone is taken to have told it from a company's first filing on.
     """
     told = company.where("industry IS NOT NULL").select("company_id", "known_from", F.substring("industry", 1, INDUSTRY_DIGITS).alias("industry"))
-    as_known = with_row_as_known(rows, with_known_until(told, of="company_id"), "told", on="company_id")
+    as_known = with_row_as_known(rows, with_known_until(told, on="company_id"), "told", on="company_id")
     return as_known.withColumn("industry", F.col("told.industry")).drop("told")
 
 

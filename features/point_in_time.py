@@ -17,16 +17,16 @@ WINDOW_MONTHS = 12
 """The longest window of months that a feature looks back over."""
 
 
-def with_known_until(history: DataFrame, *key: str, order: str = "known_from", of: str = "borrower_id") -> DataFrame:
+def with_known_until(history: DataFrame, *key: str, order: str = "known_from", on: str = "borrower_id") -> DataFrame:
     """Adds known_until, the day from which a later row of the same key replaces a row; null for the newest.
 
     Rows known from the same day on are ordered by the column order; the last of them replaces the others at once. The
-    history must have the column of, and a key never changes its borrower, or whoever it is of.
+    history must have the column on, and a key never changes its value there.
     """
-    # Partitioned by borrower first: window, join and aggregation by borrower then all use this one shuffle.
-    by_borrower = history.repartition(of)
-    later = Window.partitionBy(of, *key).orderBy("known_from", order)
-    return by_borrower.withColumn("known_until", F.lead("known_from").over(later))
+    # Partitioned by that column alone first: window, join and aggregation by it then all use this one shuffle.
+    partitioned = history.repartition(on)
+    later = Window.partitionBy(on, *key).orderBy("known_from", order)
+    return partitioned.withColumn("known_until", F.lead("known_from").over(later))
 
 
 def with_newest_until(history: DataFrame, order: str) -> DataFrame:

@@ -95,8 +95,9 @@ class Orders:
 @dataclass(frozen=True)
 class Rules:
     """What holds for every order. note: size in minor units by currency; caps are shares of the order's amount;
-    risk_group_caps: of group 1, 2, …, as is correlation; scenarios: that programs minimise over; evaluation_scenarios:
-    fresh ones that the CVaR is told from; minor_units: in one unit of currency."""
+    risk_group_caps: of group 1, 2, …, as is correlation; default_level: how many times the listings' hazard of default scenarios
+    see; scenarios: that programs minimise over; evaluation_scenarios: fresh ones that the CVaR is told from; minor_units: in one
+    unit of currency."""
 
     note: Mapping[str, int]
     identity_group_cap: float
@@ -107,6 +108,7 @@ class Rules:
     evaluation_scenarios: int
     solver_seconds: float
     minor_units: int = 100
+    default_level: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -288,7 +290,7 @@ class _Results:
         order, listing, amount = order[by_id], listing[by_id], amount[by_id]
         # Draws go to listings by id, so that the order of the input does not matter here either.
         tail = cvar_of_holdings(
-            order, rank[listing], amount, len(self.allocated), _exposures(self.listings, np.argsort(rank)),
+            order, rank[listing], amount, len(self.allocated), _exposures(self.listings, np.argsort(rank), self.rules),
             self.rules.correlation, scenarios=self.rules.evaluation_scenarios, seed=self.seed,
         )
         return Allocation(
@@ -304,14 +306,15 @@ def tail_of(exposures: Exposures, rules: Rules, seed: int) -> Tail:
     return Tail(conditional_losses(exposures, rules.correlation, factors), exposures.severity)
 
 
-def _exposures(listings: Listings, chosen: np.ndarray) -> Exposures:
-    """What the chosen listings (positions) can lose."""
-    return Exposures(
+def _exposures(listings: Listings, chosen: np.ndarray, rules: Rules) -> Exposures:
+    """What the chosen listings (positions) can lose tonight."""
+    exposures = Exposures(
         prob_default=listings.prob_default_lifetime[chosen].astype(float),
         expected_loss=listings.expected_loss[chosen].astype(float),
         party=np.unique(listings.identity_group_id[chosen].astype(str), return_inverse=True)[1],
         risk_group=listings.risk_group[chosen].astype(np.int64),
     )
+    return exposures.at_level(rules.default_level)
 
 
 def _allocate_currency(currency: str, orders: np.ndarray, offered: np.ndarray, results: _Results, alone: bool) -> None:
@@ -331,7 +334,7 @@ def _allocate_currency(currency: str, orders: np.ndarray, offered: np.ndarray, r
             results.buy_nothing(order, "listing_remaining", reason, words)
         return
     offered, notes = offered[buyable], notes[buyable]
-    exposures = _exposures(listings, offered)
+    exposures = _exposures(listings, offered, rules)
     stock = Stock(
         notes=notes.astype(np.int64),
         expected_net_return=listings.expected_net_return[offered].astype(float),

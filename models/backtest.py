@@ -220,8 +220,8 @@ def cumulative_losses(market: Market, cohorts: Mapping[str, Cohorts]) -> dict[st
 
 
 def find(rows: pd.DataFrame, following: RulesOfMonth, static: RulesOfMonth, stated: RulesOfMonth) -> dict[str, Any]:
-    """What backtest.json tells of these prepared listings; rules by month: with caps that follow market indicators, with static
-    ones, and the first with asset correlations as the settings state them.
+    """What backtest.json tells of these prepared listings; rules by month: with caps and scenarios that follow market indicators,
+    with neither following, and the first with asset correlations as the settings state them.
     """
     market = Market(rows)
     holdings = bought(rows, SHARE, following)
@@ -266,8 +266,8 @@ def find(rows: pd.DataFrame, following: RulesOfMonth, static: RulesOfMonth, stat
 def ablation(
     market: Market, holdings: Holdings, following: RulesOfMonth, static: RulesOfMonth, stated: RulesOfMonth
 ) -> dict[str, Any]:
-    """The mosaic with caps that follow market indicators, with static ones and with none, and with asset correlations that no
-    default has scaled; and how far the first lost less than each of the others; by strategy and period."""
+    """The mosaic with caps and scenarios that follow market indicators, with neither following, with no caps, and with asset
+    correlations that no default has scaled; and how far the first lost less than each of the others; by strategy and period."""
     kinds = {
         "following": holdings, "static": bought(market.rows, SHARE, static, (MOSAIC, MATCHED)),
         "none": bought(market.rows, SHARE, without_caps(following), (MOSAIC, MATCHED)),

@@ -27,7 +27,7 @@ AGAINST = {
     "best half of each rate and term, against all of it": "best_half_within_rate_and_term",
 }
 KINDS = {
-    "following": "caps follow market indicators (in use)", "static": "static caps", "none": "no caps per risk group",
+    "following": "caps and scenarios follow market indicators (in use)", "static": "neither follows them", "none": "no caps per risk group",
     "stated_correlations": "asset correlations as stated (Basel's), not fitted",
 }
 
@@ -63,12 +63,12 @@ def page(found: Mapping[str, Any], code_version: str, made_at: datetime) -> str:
 
 
 def indicators_differ(ablation: Mapping[str, Any]) -> str:
-    """Whether caps that follow market indicators helped the matched portfolio over the claimed years, in a sentence."""
+    """Whether following market indicators helped the matched portfolio over the claimed years, in a sentence."""
     static = ablation["mosaic_matched"][POOLED]["static"]["against"]
     less, (low, high) = static["loss_rate_reduction"], static["ci"]
     if less == low == high == 0:
-        return "They make no difference: the same is bought with static caps, as caps do not bind here."
-    figures = f"the loss rate is {abs(less):.1%} {'lower' if less >= 0 else 'higher'} than with static caps, 95% interval {low:+.1%} to {high:+.1%} lower"
+        return "They make no difference: the same is bought without them."
+    figures = f"the loss rate is {abs(less):.1%} {'lower' if less >= 0 else 'higher'} than without them, 95% interval {low:+.1%} to {high:+.1%} lower"
     if low > 0:
         return f"They help: {figures}."
     if high < 0:
@@ -155,7 +155,8 @@ Cash drag: points of return that are lost to money that found no listing.</p>
 {% endfor %}
 
 <h2>Market indicators</h2>
-<p>Caps per risk group follow market stress that was known on each month's eve. {{ differs }} The other rows show what the caps cost altogether,
+<p>Caps per risk group follow market stress that was known on each month's eve; scenarios see default rise and fall as stress has moved since the defaults of the
+last year, which valuations rest on. {{ differs }} The other rows show what the caps cost altogether,
 and what scenarios do whose asset correlations are as stated, not scaled by defaults.</p>
 {% for name, by_period in found.ablation.items() %}<table><caption>{{ words[name] }}</caption>
 <tr><th>loans of</th><th>rules</th><th class="n">loss rate</th><th class="n">net return</th><th class="n">CVaR 95%</th><th class="n">loss of those in use lower by</th><th class="n">interval</th></tr>
@@ -164,9 +165,9 @@ and what scenarios do whose asset correlations are as stated, not scaled by defa
 <td class="n">{% if one.against %}{{ signed(one.against.loss_rate_reduction) }}{% endif %}</td><td class="n">{% if one.against %}{{ ends(one.against.ci) }}{% endif %}</td></tr>
 {% endfor %}{% endfor %}</table>
 {% endfor %}
-<table><caption>Stress and caps, first month of each quarter since the first listing; months that no model could value rest on stated values</caption><tr><th>month</th><th class="n">stress, standard deviations</th><th>caps rest on</th><th>caps of groups 1, 2, …</th><th>asset correlations</th></tr>
+<table><caption>Stress, scenarios and caps, first month of each quarter since the first listing; months that no model could value rest on stated values</caption><tr><th>month</th><th class="n">stress, standard deviations</th><th>rests on</th><th class="n">hazard in scenarios</th><th>caps of groups 1, 2, …</th><th>asset correlations</th></tr>
 {% for row in found.market if row.month[5:] in ("01", "04", "07", "10") %}<tr><td>{{ row.month }}</td><td class="n">{% if row.market_stress is not none %}{{ "{:+.2f}".format(row.market_stress) }}{% else %}–{% endif %}</td>
-<td>{{ row.basis }}</td><td>{% for cap in row.caps %}{{ "{:.0%}".format(cap) }}{{ "" if loop.last else ", " }}{% endfor %}</td>
+<td>{{ row.basis }}</td><td class="n">× {{ "{:.2f}".format(row.default_level) }}</td><td>{% for cap in row.caps %}{{ "{:.0%}".format(cap) }}{{ "" if loop.last else ", " }}{% endfor %}</td>
 <td>{% for one in row.asset_correlations %}{{ "{:.3f}".format(one) }}{{ "" if loop.last else ", " }}{% endfor %}</td></tr>
 {% endfor %}</table>
 

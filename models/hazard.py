@@ -17,6 +17,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 DEFAULT_LAG_MONTHS = 3  # 90 days past due show three monthly instalments after the first missed one
+LEVEL_MONTHS = 12  # of defaults that tell the level of today
 _BATCH = 50_000  # loans whose curves are in memory at once
 EXPOSURE_COLUMNS = ("term_months", "risk_group", "months_on_book", "month", "at_risk", "defaults", "prepaid")
 
@@ -368,7 +369,7 @@ def fit_hazard(counts: pd.DataFrame, *, bandwidth_months: int = 2, prior_events:
 
 
 def fit_level(
-    histories: pd.DataFrame, hazard: Hazard, horizon_months: int | None, *, window_months: int = 12, prior_events: float = 10.0
+    histories: pd.DataFrame, hazard: Hazard, horizon_months: int | None, *, window_months: int = LEVEL_MONTHS, prior_events: float = 10.0
 ) -> float:
     """Defaults of the last window_months over those that the scores let expect of the same loans in the same months, by the
     hazard's curves at level 1.

@@ -1,8 +1,9 @@
-"""Caps per risk group that tighten and loosen with the market, by a relation fitted on realised defaults.
+"""What market indicators do to an allocation, by a relation fitted on realised defaults: caps per risk group, and how much default scenarios see.
 
 Stress is the mean of standardised indicators, point in time. A default rate that is exp(sensitivity x stress) times
 its normal level would, at unchanged shares, raise what the risky groups lose by as much; the caps of groups 2 and up
-are divided by it, so that the loss they may bring stays what it is in normal times.
+are divided by it, so that the loss they may bring stays what it is in normal times. Scenarios see more, or less, default than
+the listings' probabilities tell as far as stress has moved since the defaults that these rest on.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from models.hazard import DEFAULT_LAG_MONTHS, Hazard
+from models.hazard import DEFAULT_LAG_MONTHS, LEVEL_MONTHS, Hazard
 
 TRAILING_MONTHS = 120
 LEAST_MONTHS = 24       # of an indicator, and of stress beside defaults
@@ -128,12 +129,7 @@ def fit_sensitivity(months: pd.DataFrame, history: pd.DataFrame, currency: str, 
     LEAST_MONTHS months or LEAST_DEFAULTS defaults, or stress that never moved, the stated value stands.
     """
     months = months[months["expected"] > 0]
-    known_on = [
-        (pd.Period(month, freq="M") - DEFAULT_LAG_MONTHS).end_time.date() for month in pd.to_datetime(months["month"])
-    ]
-    # Dates are parsed once, not once a month.
-    dated = history.assign(**{name: pd.to_datetime(history[name]) for name in ("observed_on", "known_from")})
-    stress = np.array([_or_nan(market_stress(dated, day, currency)) for day in known_on], dtype=float)
+    stress = _stress_behind(pd.PeriodIndex(pd.to_datetime(months["month"]), freq="M"), history, currency)
     watched = np.isfinite(stress)
     defaults = months["defaults"].to_numpy(float)[watched]
     enough = watched.sum() >= LEAST_MONTHS and defaults.sum() >= LEAST_DEFAULTS
@@ -145,8 +141,19 @@ def fit_sensitivity(months: pd.DataFrame, history: pd.DataFrame, currency: str, 
     return Sensitivity(max(0.0, float(mean)), "fitted")
 
 
-def _or_nan(value: float | None) -> float:
-    return np.nan if value is None else value
+def stress_behind_level(history: pd.DataFrame, on: date, currency: str) -> float | None:
+    """The mean of the stress that was known when the defaults of the LEVEL_MONTHS up to a day began, which set the level that
+    listings are valued at (models.hazard.fit_level); null where none was."""
+    stress = _stress_behind(pd.period_range(end=pd.Period(on, freq="M"), periods=LEVEL_MONTHS), history, currency)
+    return None if np.isnan(stress).all() else float(np.nanmean(stress))
+
+
+def _stress_behind(months: pd.PeriodIndex, history: pd.DataFrame, currency: str) -> np.ndarray:
+    """The stress known DEFAULT_LAG_MONTHS before each month, when its defaults missed their first instalment; nan where none was."""
+    # Dates are parsed once, not once a month.
+    dated = history.assign(**{name: pd.to_datetime(history[name]) for name in ("observed_on", "known_from")})
+    stress = [market_stress(dated, month.end_time.date(), currency) for month in months - DEFAULT_LAG_MONTHS]
+    return np.array([np.nan if one is None else one for one in stress], dtype=float)
 
 
 def _poisson_slope(defaults: np.ndarray, expected: np.ndarray, stress: np.ndarray) -> tuple[float, float]:
@@ -172,20 +179,28 @@ def _poisson_slope(defaults: np.ndarray, expected: np.ndarray, stress: np.ndarra
 def risk_group_caps(
     base_caps: Sequence[float],
     stress: float | None,
+    stress_before: float | None,
     sensitivity: Sensitivity | None,
     *,
     min_factor: float,
     max_factor: float,
 ) -> pd.DataFrame:
-    """Tonight's caps: one row per risk_group (1, 2, …) with cap, base_cap, market_stress, sensitivity, basis, is_static.
+    """Tonight's caps: one row per risk_group (1, 2, …) with cap, base_cap, market_stress, sensitivity, basis, is_static and
+    default_level, the same for all: how many times the hazard that listings are valued at tonight's scenarios see.
 
     The base caps of groups 2 and up times exp(-sensitivity x stress), the factor within min_factor and max_factor, a
-    cap at most 1; group 1 keeps its own. Without stress (then sensitivity is not asked for) all caps are static, and
-    stress and sensitivity null.
+    cap at most 1; group 1 keeps its own. default_level: exp(sensitivity x (stress - stress_before)), within the inverse of these
+    bounds; stress_before as of ``stress_behind_level``, null for no change. Without stress (then sensitivity is not asked for) all
+    caps are static, stress and sensitivity null, and default_level 1.
     """
     base = np.array(base_caps, dtype=float)
     static = stress is None or sensitivity is None
-    factor = 1.0 if static else float(np.clip(np.exp(-sensitivity.value * stress), min_factor, max_factor))
+
+    def factor_of(moved: float) -> float:
+        return float(np.clip(np.exp(-sensitivity.value * moved), min_factor, max_factor))
+
+    factor = 1.0 if static else factor_of(stress)
+    level = 1.0 if static or stress_before is None else 1 / factor_of(stress - stress_before)
     return pd.DataFrame({
         "risk_group": np.arange(1, len(base) + 1),
         "cap": np.where(np.arange(len(base)) == 0, base, np.minimum(1.0, base * factor)).round(10),
@@ -194,4 +209,5 @@ def risk_group_caps(
         "sensitivity": [None if static else round(sensitivity.value, 10)] * len(base),
         "basis": "static" if static else sensitivity.basis,
         "is_static": static,
+        "default_level": round(level, 10),
     })

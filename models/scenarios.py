@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -46,6 +46,12 @@ class Exposures:
         return np.divide(
             self.expected_loss, self.prob_default, out=np.zeros(len(self.prob_default)), where=self.prob_default > 0
         )
+
+    def at_level(self, level: float) -> Exposures:
+        """The same where the hazard of default is level times as high (proportional hazards), and what a default costs stays."""
+        with np.errstate(divide="ignore"):  # who must default still must
+            prob_default = -np.expm1(level * np.log1p(-self.prob_default))
+        return replace(self, prob_default=prob_default, expected_loss=self.severity * prob_default)
 
     def of(self, listings: np.ndarray) -> Exposures:
         """These listings (positions) alone."""

@@ -50,6 +50,7 @@ from models.risk_caps import (
     nothing_expected,
     realised_and_expected,
     risk_group_caps,
+    stress_behind_level,
 )
 from models.scenarios import DefaultCorrelation, seed_of
 from spark_jobs.counted_nights import CountedNight, counted_nights
@@ -104,7 +105,7 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
         with_minor_units(lake.read_as_of(LOAN_VALUATION, as_of_date), decimals, "remaining_amount"),
         limits.max_listings, "listings",
     )
-    rules = rules_of(settings, caps["cap"], caps["asset_correlation"])
+    rules = rules_of(settings, caps["cap"], caps["asset_correlation"], caps["default_level"].iloc[0])
     allocation, summary, largest_gap = allocated(orders, listings, parties, rules, seed_of(night.batch_id))
     results = {ALLOCATION: allocation, ALLOCATION_SUMMARY: summary}
     tables, left_out = frontier_tables(listings, allocation, rules, limits, seed_of(night.batch_id))
@@ -195,7 +196,9 @@ def terms_of(settings: Settings, source: Source) -> Terms:
     return Terms(horizon, rules.recovery_rate, rules.recovery_lag_months, rules.platform_fee_rate)
 
 
-def rules_of(settings: Settings, caps: Iterable[float], asset_correlations: Iterable[float]) -> Rules:
+def rules_of(
+    settings: Settings, caps: Iterable[float], asset_correlations: Iterable[float], default_level: float = 1.0
+) -> Rules:
     """The allocation's rules of the night; caps and correlations are in the order of risk groups."""
     minor_units, rules = 10**settings.night.currency_decimals, settings.allocation
     return Rules(
@@ -208,17 +211,20 @@ def rules_of(settings: Settings, caps: Iterable[float], asset_correlations: Iter
         evaluation_scenarios=rules.evaluation_scenarios,
         solver_seconds=rules.solver_seconds,
         minor_units=minor_units,
+        default_level=default_level,
     )
 
 
 CAP_SCHEMA = pa.schema([
     ("risk_group", pa.int32()), ("cap", pa.float64()), ("base_cap", pa.float64()), ("market_stress", pa.float64()),
-    ("sensitivity", pa.float64()), ("basis", pa.string()), ("is_static", pa.bool_()), ("asset_correlation", pa.float64()),
+    ("sensitivity", pa.float64()), ("basis", pa.string()), ("is_static", pa.bool_()), ("default_level", pa.float64()),
+    ("asset_correlation", pa.float64()),
 ])
 
 
 def caps_of(lake: Lake, night: Night, source: Source, hazard: Hazard | None) -> pd.DataFrame:
-    """The night's caps, static where no market indicator has been ingested, or none has enough history; and asset correlations.
+    """The night's caps, static where no market indicator has been ingested, or none has enough history; and of its scenarios asset
+    correlations and level of default.
 
     Without a hazard nothing is expected of loans that defaults could be held against: stated sensitivity and correlations stand.
     """
@@ -233,8 +239,9 @@ def caps_of(lake: Lake, night: Night, source: Source, hazard: Hazard | None) -> 
         outcomes = build_outcomes(_silver(lake, night, LOAN), _silver(lake, night, REPAYMENT), as_of_date, source.default_days)
         months = realised_and_expected(build_exposure(outcomes).toPandas(), hazard)
     sensitivity = None if stress is None else fit_sensitivity(months, history, source.currency, stated=rules.cap_sensitivity)
+    stress_before = stress_behind_level(history, as_of_date, source.currency)
     caps = risk_group_caps(
-        rules.risk_group_caps, stress, sensitivity, min_factor=rules.min_cap_factor, max_factor=rules.max_cap_factor
+        rules.risk_group_caps, stress, stress_before, sensitivity, min_factor=rules.min_cap_factor, max_factor=rules.max_cap_factor
     )
     return caps.assign(asset_correlation=np.round(fit_correlations(months, rules.asset_correlations), 10))
 
@@ -519,7 +526,7 @@ def _told(
     rounded = f", whole notes cost {gaps.mean():.3%} of the money more in the mean" if len(gaps) else ""
     market = "caps are static: no market indicators" if basis == "static" else (
         f"market stress {caps['market_stress'].iloc[0]:+.2f}, caps follow it by a {basis} sensitivity of "
-        f"{caps['sensitivity'].iloc[0]:.2f}"
+        f"{caps['sensitivity'].iloc[0]:.2f}, scenarios see {caps['default_level'].iloc[0]:.2f} times the hazard of default"
     )
     return (
         f"{listings.num_rows} listings valued ({unscored} of unscored borrowers and {beyond_policy} outside policy left "

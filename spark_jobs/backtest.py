@@ -43,7 +43,7 @@ LISTED = (
     "month", "loan_id", "identity_group_id", "risk_group", "amount", "interest_rate", "term_months", "grade", "prob_default",
     "prob_default_lifetime", "expected_loss", "expected_net_return", "duration_years", "is_default", "cash", "principal_lost",
 )
-CAPS = ("month", "risk_group", "cap", "base_cap", "market_stress", "basis", "asset_correlation")
+CAPS = ("month", "risk_group", "cap", "base_cap", "market_stress", "basis", "default_level", "asset_correlation")
 
 
 class NoWalkForward(ValueError):
@@ -56,7 +56,8 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     listings: one row per loan whose listing was open at a month's end, within policy and scored; see LISTED. month: the first
     day of the month after. amount: what was lent; cash: per unit of it, after the platform's fee, a list whose first element
     is one month after origination. risk_caps: one row per month and risk group, from indicators known on the month's eve;
-    base_cap is the static one, asset_correlation what defaults known then say. Months since the first listing that no model
+    base_cap is the static one, default_level how many times the listings' hazard of default scenarios see, asset_correlation what
+    defaults known then say. Months since the first listing that no model
     could value are among them, with what is stated. quarters: those that were scored, and those left
     out, each with why. Raises NoOpenNight, NoWalkForward and TooManyRows.
     """

@@ -32,8 +32,9 @@ def run(settings: Settings, folder: Path) -> Path:
     note = settings.allocation.note_amount[load_source(settings.source).currency]
     rows = prepared(pd.read_parquet(written / "listings.parquet"), note)
     unfitted = caps.assign(asset_correlation=caps["risk_group"].map(dict(enumerate(settings.allocation.asset_correlations, 1))))
-    following, static = monthly_rules(settings, caps, "cap"), monthly_rules(settings, caps, "base_cap")
-    found = find(rows, following, static, stated=monthly_rules(settings, unfitted, "cap"))
+    following = monthly_rules(settings, caps)
+    static = monthly_rules(settings, caps.assign(cap=caps["base_cap"], default_level=1.0))
+    found = find(rows, following, static, stated=monthly_rules(settings, unfitted))
     found["market"] = market_by_month(caps)
     found["protocol"] = json.loads((written / "quarters.json").read_text()) | {"note": note, "fee": settings.allocation.platform_fee_rate}
     found["graded_outcomes"] = {
@@ -47,19 +48,22 @@ def run(settings: Settings, folder: Path) -> Path:
     return target
 
 
-def monthly_rules(settings: Settings, caps: pd.DataFrame, column: str) -> Callable[[date], Rules]:
-    """The allocation's rules of each month, with the caps of a column of risk_caps.parquet and its asset correlations."""
-    by_group = caps.sort_values("risk_group").groupby("month")
-    return {month: rules_of(settings, group[column], group["asset_correlation"]) for month, group in by_group}.__getitem__
+def monthly_rules(settings: Settings, caps: pd.DataFrame) -> Callable[[date], Rules]:
+    """The allocation's rules of each month, with the caps, asset correlations and level of default of risk_caps.parquet."""
+    return {
+        month: rules_of(settings, group["cap"], group["asset_correlation"], group["default_level"].iloc[0])
+        for month, group in caps.sort_values("risk_group").groupby("month")
+    }.__getitem__
 
 
 def market_by_month(caps: pd.DataFrame) -> list[dict[str, Any]]:
-    """Market stress (null where caps are static), and caps and asset correlations of all risk groups, one element per month."""
+    """Market stress (null where caps are static), level of default in scenarios, and caps and asset correlations of all risk groups,
+    one element per month."""
     return [
         {
             "month": f"{month:%Y-%m}", "basis": group["basis"].iloc[0],
             "market_stress": None if pd.isna(group["market_stress"].iloc[0]) else float(group["market_stress"].iloc[0]),
-            "caps": group["cap"].tolist(), "asset_correlations": group["asset_correlation"].tolist(),
+            "default_level": float(group["default_level"].iloc[0]), "caps": group["cap"].tolist(), "asset_correlations": group["asset_correlation"].tolist(),
         }
         for month, group in caps.sort_values("risk_group").groupby("month")
     ]

@@ -69,7 +69,7 @@ def run(
     orders = bounded(orders_of(lake, night, holding), limits.max_orders, "orders")
     parties = bounded(build_owned_parties(holding, listing, decimals), MAX_OWNED_PARTIES, "parties that orders own")
     caps = caps_of(lake, night, source, hazard)
-    rules = rules_of(settings, caps["cap"], caps["asset_correlation"])
+    rules = rules_of(settings, caps["cap"], caps["asset_correlation"], caps["default_level"].iloc[0])
     if order_id is None:
         orders, order_id = with_trial(orders, amount, target_return, source.currency, decimals), TRIAL
     if order_id not in (ids := orders["order_id"].to_pylist()):

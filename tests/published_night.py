@@ -53,7 +53,7 @@ def make_rows(batch: Batch, borrowers: int = 3) -> dict[str, list[dict]]:
         "risk_group_cap": [
             {
                 "risk_group": group, "as_of_date": day, "cap": 1 / group, "base_cap": 1 / group, "market_stress": None,
-                "sensitivity": None, "basis": "static", "is_static": True, "batch_id": who, "asset_correlation": 0.1 / group,
+                "sensitivity": None, "basis": "static", "is_static": True, "batch_id": who, "asset_correlation": 0.1 / group, "default_level": 1.0,
             }
             for group in range(1, 6)
         ],

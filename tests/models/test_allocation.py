@@ -224,6 +224,14 @@ def test_risk_that_cannot_be_spread_has_a_price():
     assert allocate(orders(("o", 400, 0.05)), market, only_wild).cvar95[0] > 1.5 * result.cvar95[0]
 
 
+def test_scenarios_at_a_higher_level_lose_more_and_expect_the_same():
+    market = listings(*((f"l{i:02d}", f"g{i}", 1, 1000, 0.08, 0.03) for i in range(40)), prob_default=0.05)
+    calm = allocate(orders(("o", 400, 0.05)), market, dataclasses.replace(PLAIN, evaluation_scenarios=2000))
+    strained = allocate(orders(("o", 400, 0.05)), market, dataclasses.replace(PLAIN, evaluation_scenarios=2000, default_level=2.0))
+    assert strained.cvar95[0] > 1.2 * calm.cvar95[0]
+    assert (strained.expected_loss[0], strained.expected_net_return[0]) == (calm.expected_loss[0], calm.expected_net_return[0])
+
+
 def test_certain_loss_is_its_own_tail():
     market = listings(("a", "a", 1, 1000, 0.08, 0.03), ("b", "b", 2, 1000, 0.08, 0.01))
     result = allocate(orders(("o", 100, 0.05), ("tiny", 0.5, 0.05)), market, PLAIN)

@@ -134,7 +134,7 @@ def test_claims_need_both_years_and_the_interval():
 
 def test_the_page_tells_what_was_found(found):
     told = found | {
-        "market": [{"month": "2010-01", "basis": "fitted", "market_stress": 1.5, "caps": [1.0, 0.4], "asset_correlations": [0.12, 0.0123]}], "graded_outcomes": {},
+        "market": [{"month": "2010-01", "basis": "fitted", "market_stress": 1.5, "default_level": 1.2, "caps": [1.0, 0.4], "asset_correlations": [0.12, 0.0123]}], "graded_outcomes": {},
         "protocol": {
             "known_on": "2017-12-31", "quarters": [{"period": "2010 Q1", "listings": 180}], "left_out": {"2009 Q1": "too <few> defaults"},
             "note": 25, "fee": 0.01,

@@ -16,6 +16,7 @@ from models.risk_caps import (
     market_stress,
     realised_and_expected,
     risk_group_caps,
+    stress_behind_level,
 )
 
 MONTHS = pd.period_range("2000-01", "2012-12", freq="M")
@@ -124,9 +125,9 @@ def test_too_little_history_leaves_the_stated_sensitivity(reason):
 
 
 def test_caps_follow_stress_within_bounds():
-    def caps(stress):
+    def caps(stress, before=None):
         bounds = {"min_factor": 0.4, "max_factor": 1.2}
-        return risk_group_caps([1.0, 0.6, 0.4, 0.25, 0.1], stress, Sensitivity(0.25, "stated"), **bounds)
+        return risk_group_caps([1.0, 0.6, 0.4, 0.25, 0.1], stress, before, Sensitivity(0.25, "stated"), **bounds)
 
     tight = caps(2.0)  # exp(-0.5) = 0.60653
     np.testing.assert_allclose(tight["cap"], [1.0, 0.363918, 0.242612, 0.151633, 0.060653], atol=1e-6)
@@ -135,7 +136,33 @@ def test_caps_follow_stress_within_bounds():
     np.testing.assert_allclose(caps(-4.0)["cap"], [1.0, 0.72, 0.48, 0.3, 0.12])  # held at 1.2
     static = caps(None)
     assert static["cap"].tolist() == static["base_cap"].tolist()
+    assert set(static["default_level"]) == set(tight["default_level"]) == {1.0}  # nothing is known of the year before
     assert static["is_static"].all() and static["market_stress"].isna().all() and set(static["basis"]) == {"static"}
+
+
+def test_scenarios_follow_how_far_stress_has_moved():
+    def level(stress, before):
+        caps = risk_group_caps([1.0, 0.5], stress, before, Sensitivity(0.25, "stated"), min_factor=0.4, max_factor=1.2)
+        return caps["default_level"].unique().tolist()
+
+    assert level(2.0, 1.0) == pytest.approx([1.284025])  # exp(0.25)
+    assert level(2.0, 2.0) == [1.0]  # what the last year's defaults tell holds on
+    assert level(0.0, 2.0) == pytest.approx([1 / 1.2]) and level(4.0, -4.0) == pytest.approx([2.5])  # within the bounds of caps
+
+
+def test_stress_behind_the_level_is_that_known_when_its_defaults_began():
+    # Unemployment over four years rises by a step each month: the stress of a month is that of its newest value.
+    months = pd.date_range("2014-01-01", periods=60, freq="MS")
+    history = pd.DataFrame({
+        "series_id": "UNRATE", "observed_on": months.date, "known_from": (months + pd.offsets.MonthEnd(0)).date, "value": np.arange(60.0) ** 2,
+    })
+    on = date(2018, 12, 15)
+    known = [market_stress(history, (pd.Period("2018-12", freq="M") - back).end_time.date(), "USD") for back in range(3, 15)]
+    assert stress_behind_level(history, on, "USD") == pytest.approx(np.mean(known))
+    # A value told later changes nothing.
+    late = pd.concat([history, pd.DataFrame({"series_id": ["UNRATE"], "observed_on": [date(2018, 9, 1)], "known_from": [date(2018, 10, 5)], "value": [9e9]})])
+    assert stress_behind_level(late, on, "USD") == pytest.approx(np.mean(known))
+    assert stress_behind_level(history.iloc[:0], on, "USD") is None
 
 
 def test_history_holds_only_what_was_known(spark):

@@ -39,6 +39,15 @@ def test_conditional_losses_are_vasiceks_and_average_to_the_expected_loss():
     np.testing.assert_array_equal(losses[2:], np.broadcast_to(np.float32([[0], [0.4]]), (2, 4000)))
 
 
+def test_level_multiplies_the_hazard_and_leaves_the_cost_of_a_default():
+    market = exposures((0.05, 0.03, 0, 1), (0.0, 0.0, 2, 1), (1.0, 0.4, 3, 1))
+    worse = market.at_level(2.0)
+    # Surviving twice the hazard is surviving twice.
+    np.testing.assert_allclose(worse.prob_default, [1 - 0.95**2, 0, 1])
+    np.testing.assert_allclose(worse.severity, market.severity)
+    np.testing.assert_allclose(market.at_level(1.0).prob_default, market.prob_default)
+
+
 def test_factors_correlate_as_stated_and_come_again_from_the_seed():
     factors = CORRELATION.factors(4000, seed_of("2020-06-30-0123456789ab"), "optimise")
     assert factors.shape == (2, 4000)

@@ -215,6 +215,9 @@ def test_caps_follow_indicators_where_there_are_some(spark, lake, night, monkeyp
     # exp(-0.25 x 4) = 0.37 is below the least factor of 0.4. No loan has a history: the sensitivity is the stated one.
     assert [row["cap"] for row in caps] == pytest.approx([1.0, 0.24, 0.16, 0.1, 0.04])
     assert {(row["basis"], row["is_static"]) for row in caps} == {("stated", False)}
+    # Stress was known to be less before: scenarios see more default than the listings' probabilities tell, and no more than the bounds.
+    level, = {row["default_level"] for row in caps}
+    assert 1 < level <= 1 / 0.4
     # Before a model could be trained the same is known of the market, and nothing of defaults.
     early = job.caps_of(lake, replace(night, silver_versions=with_indicators), load_source("simulated"), None)
     assert early["cap"].tolist() == [row["cap"] for row in caps]
