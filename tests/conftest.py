@@ -22,6 +22,13 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=512m")
 # Nor is a plan for a few rows worth compiling; tests with more of them compile, as jobs do (compiled_plans).
 INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+# A test's Delta tables are a file or two: nothing to skip by statistics, and a log that is read faster than it is summed up.
+SMALL_TABLES = {
+    "spark.databricks.delta.snapshotPartitions": "1",
+    "spark.databricks.delta.stats.collect": "false",
+    "spark.databricks.delta.stats.skipping": "false",
+    "spark.databricks.delta.writeChecksumFile.enabled": "false",
+}
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +50,7 @@ def spark(tmp_path_factory):
                 "spark.sql.shuffle.partitions": "2",
                 "spark.sql.warehouse.dir": str(folder / "warehouse"),
                 **INTERPRETED,
+                **SMALL_TABLES,
             },
         }
     )
@@ -246,6 +254,6 @@ def small_training() -> Training:
             "folds": 2, "training_cohorts": 1, "calibration_cohorts": 1, "judging_cohorts": 1, "cohort_step_months": 1,
             "ensemble_seeds": 2, "ensemble_epochs": 6, "min_defaults": 20,
             "lightgbm": {"num_leaves": 5, "num_iterations": 15, "min_data_in_leaf": 20, "learning_rate": 0.1},
-            "gbt": {"maxIter": 3, "maxDepth": 2, "stepSize": 0.3}, "logistic": {"maxIter": 20, "regParam": 0.01},
+            "gbt": {"maxIter": 3, "maxDepth": 2, "stepSize": 0.3}, "logistic": {"maxIter": 8, "regParam": 0.01},
         }
     )
