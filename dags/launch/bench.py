@@ -55,14 +55,15 @@ def main() -> int:
     settings = load_settings()
     costs: dict[int, dict[str, Cost]] = {}
     look_ups: dict[str, list[float]] = {}
-    reasons = allocation = registry = ""
+    reasons = allocation = ""
     try:
         with stopped_by_signals():
             for size in (sizes[0], FIXED_COST_BORROWERS, *sizes[1:]):
                 # What an earlier run has taken in would not be measured again.
-                shutil.rmtree(settings.home / "bench" / str(size), ignore_errors=True)
-                environment = market_environment(settings, size, registry)
-                registry = registry or f"sqlite:///{Path(environment['MOSAIC_HOME']) / 'simulated' / 'mlflow' / 'mlflow.db'}"
+                shutil.rmtree(home_of(settings, size), ignore_errors=True)
+                environment = market_environment(settings, size)
+                if size != sizes[0]:
+                    lend_models(settings, sizes[0], size)
                 with server(environment):
                     costs[size] = run_night(environment, train=size == sizes[0])
                     if size == sizes[0]:
@@ -76,15 +77,26 @@ def main() -> int:
     return 0
 
 
-def market_environment(settings: Settings, size: int, registry: str) -> dict[str, str]:
+def home_of(settings: Settings, size: int) -> Path:
+    """The home of the market of one size."""
+    return settings.home / "bench" / str(size)
+
+
+def lend_models(settings: Settings, trained: int, size: int) -> None:
+    """Have the market of a size score with the model of the one that has trained."""
+    market = home_of(settings, size) / "simulated"
+    market.mkdir()
+    (market / "mlflow").symlink_to(home_of(settings, trained) / "simulated" / "mlflow")
+
+
+def market_environment(settings: Settings, size: int) -> dict[str, str]:
     """The environment of a market of one size, with the project's jars."""
-    home = settings.home / "bench" / str(size)
+    home = home_of(settings, size)
     lend_set_up(settings, home)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MOSAIC_")}
     return kept | {
         "MOSAIC_SOURCE": "simulated", "MOSAIC_HOME": str(home), "MOSAIC_SIMULATION__BORROWERS": str(size),
         "MOSAIC_PORTS__POSTGRES": str(PORTS[0]), "MOSAIC_PORTS__API": str(PORTS[1]),
-        "MOSAIC_MLFLOW_TRACKING_URI": registry,
     }
 
 

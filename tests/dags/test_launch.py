@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from conf.settings import load_settings
-from dags.launch import airflow_home, run
+from dags.launch import airflow_home, bench, run
 from dags.launch import database as launch_database
 from dags.launch.airflow_api import AirflowApi, TaskState, _exception_lines
 from dags.launch.airflow_home import AirflowProblem
@@ -165,3 +165,17 @@ def test_who_ends_the_command_beside_the_database_ends_both(market, server, monk
     assert launch_database.main() == -signal.SIGTERM
     assert server.calls == ["status", "ensure", "stop"]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_benchmarks_other_markets_score_with_the_model_of_the_first(market, monkeypatch):
+    markets = []
+    for size in (20, 10):
+        for name, value in bench.market_environment(market, size).items():
+            monkeypatch.setenv(name, value)
+        markets.append(load_settings())
+    bench.lend_models(market, 20, 10)
+    registries = [settings.market / "mlflow" / "mlflow.db" for settings in markets]
+    registries[0].parent.mkdir(parents=True)
+    registries[0].touch()
+    assert [settings.tracking_uri for settings in markets] == [f"sqlite:///{registry}" for registry in registries]
+    assert registries[1].samefile(registries[0])
