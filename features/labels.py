@@ -2,7 +2,8 @@
 
 Two kinds of outcome (conf.source): ``default_within_horizon`` asks whether a default came within so many months and is
 only asked of rows whose horizon has passed. ``default_ever`` asks whether it ever comes; where it has not come yet the
-row was watched for a part of its risk only: the chance to have seen a default by then is that share of the eventual one.
+row was watched for a part of its risk only: the chance to have seen a default by then is that share of the eventual one. And
+a longer loan is at risk for longer: that share of the risk over the horizon is known before anything is learnt.
 """
 
 from __future__ import annotations
@@ -137,13 +138,13 @@ def build_incidence(loan: DataFrame, events: DataFrame, training_date: date) -> 
     return watched.select(F.inline(steps)).select("month", (F.lit(1.0) - survival).alias("incidence"))
 
 
-def with_watched_share(spine: DataFrame, incidence: DataFrame, training_date: date) -> DataFrame:
-    """Adds watched_share to rows with is_default, months_on_book, originated_on and term_months; rows without a default that
-    were watched for no risk are left out.
+def with_exposure(spine: DataFrame, incidence: DataFrame, training_date: date, horizon_months: int) -> DataFrame:
+    """Adds watched_share and term_share to rows with is_default, months_on_book, originated_on and term_months; rows without
+    a default that were watched for no risk are left out.
 
-    The share is (F(u) - F(m)) / (F(T) - F(m)), with F the incidence, m the months on book on the as-of date, u those on
+    watched_share is (F(u) - F(m)) / (F(T) - F(m)), with F the incidence, m the months on book on the as-of date, u those on
     the training date, in complete months, and T the months at whose end no default can show any more, DEFAULT_LAG_MONTHS
-    after the term. Someone whose eventual probability is p was seen to default by then with probability share x p
+    after the term. term_share is F(T) over that of a term of horizon_months; of the months where no risk was ever seen. Someone whose eventual probability is p was seen to default by then with probability share x p
     (Farewell, Biometrics 38, 1982, with a latency that is the same for all). A loan that ended well has the same share,
     as the incidence counts ended loans too. A term watched to its end has 1; where no risk was ever seen after m the share
     is that of the months. originated_on is null for a listing that was never funded: u then counts from the as-of date.
@@ -157,12 +158,15 @@ def with_watched_share(spine: DataFrame, incidence: DataFrame, training_date: da
     def reached(months: Column) -> Column:
         return F.get("curve", F.least(F.greatest(months, F.lit(0)), F.lit(MAX_MONTHS)).cast("int"))["incidence"]
 
+    horizon = F.lit(horizon_months + DEFAULT_LAG_MONTHS)
     share_of_risk = F.try_divide(reached(until) - reached(held), reached(end) - reached(held))
+    share_of_horizon = F.try_divide(reached(end), reached(horizon))
     share_of_months = F.try_divide(until - held, (end - held).cast("double"))
     share = F.when(until >= end, F.lit(1.0)).otherwise(F.coalesce(share_of_risk, share_of_months))
     return (
         spine.crossJoin(F.broadcast(table))
         .withColumn("watched_share", F.greatest(F.least(share, F.lit(1.0)), F.lit(0.0)))
+        .withColumn("term_share", F.coalesce(F.nullif(share_of_horizon, F.lit(0.0)), end / horizon))
         .drop("curve")
         .where(F.col("is_default") | (F.col("watched_share") > 0))
     )

@@ -13,7 +13,7 @@ from conf.settings import Training
 from conf.source import Source
 from conf.tables import TRAINING_SET
 from features.blocks import with_features
-from features.labels import build_incidence, with_live_obligation, with_outcome, with_watched_share
+from features.labels import build_incidence, with_exposure, with_live_obligation, with_outcome
 from features.point_in_time import SPINE_KEY, narrowed, with_known_until, with_row_as_known
 from features.population import (
     build_applications,
@@ -134,11 +134,11 @@ def build_training_set(
     if horizon_months is None:
         newest = F.max_by(F.struct("term_months", "originated_on"), "known_from").alias("newest")
         terms = loan.groupBy("loan_id").agg(newest).select("loan_id", "newest.*")
-        labelled = with_watched_share(
-            labelled.join(terms, on="loan_id", how="inner"), build_incidence(loan, events, as_of_date), as_of_date
+        labelled = with_exposure(
+            labelled.join(terms, on="loan_id", how="inner"), build_incidence(loan, events, as_of_date), as_of_date, source.horizon_months
         ).drop("term_months", "originated_on")
     else:
-        labelled = labelled.withColumn("watched_share", F.lit(1.0))
+        labelled = labelled.withColumns({"watched_share": F.lit(1.0), "term_share": F.lit(1.0)})
     # Kept while the caller's session lives: the ground of a join with each silver table, and of the sample's size.
     sampled = with_sampled_groups(labelled.persist(), training.max_training_rows, training.seed)
     features = with_features(sampled, narrowed(known, first_day, months[-1]), source.account_month_lag_days)

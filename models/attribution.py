@@ -64,6 +64,23 @@ class Constant:
 
 
 @dataclass(frozen=True)
+class WithOffset:
+    """A sub-model's own contributions, and last that of the offset against the reference's."""
+
+    own: Contributions
+    reference: float
+
+    @property
+    def base(self) -> float:
+        """The log-odds at the reference."""
+        return self.own.base + self.reference
+
+    def contributions(self, inputs: np.ndarray) -> np.ndarray:
+        """Contributions (rows, columns); the last column is the offset."""
+        return np.column_stack([self.own.contributions(inputs[:, :-1]), inputs[:, -1] - self.reference])
+
+
+@dataclass(frozen=True)
 class Attribution:
     """What tells the effects of reasons, in NumPy.
 
@@ -133,13 +150,14 @@ def shapley_values(ensemble: Ensemble, values: np.ndarray, reference: np.ndarray
 
 def attribution_of(
     sub_models: Sequence[SubModel], risk_groups: RiskGroups, ensemble: Ensemble, preparation: Preparation,
-    null_shares: Mapping[str, float],
+    offset: float, null_shares: Mapping[str, float],
 ) -> Attribution:
-    """What tells the effects of the reasons on a model's scores; null_shares: of each feature in the training rows."""
+    """What tells the effects of the reasons on a model's scores; offset: of the reference's term; null_shares: of each feature in
+    the training rows."""
     contributions, reasons = [], []
     for model in sub_models:
         told_of = model.features_read(preparation)
-        contributions.append(_contributions(model, told_of, null_shares))
+        contributions.append(WithOffset(_contributions(model, told_of, null_shares), offset))
         reasons.append(_reason_shares(told_of))
     context = _reason_shares([(name,) for name in risk_groups.context])
     return Attribution(risk_groups, ensemble, tuple(contributions), (*reasons, context))
@@ -154,7 +172,7 @@ def _contributions(model: SubModel, told_of: Sequence[tuple[str, ...]], null_sha
         case LogisticRegressionModel():
             coefficients = model.model.coefficients.toArray()
             # Standardised values have mean 0; the null indicators come after them.
-            indicators = [null_shares[features[0]] for features in told_of[len(model.features) :]]
+            indicators = [null_shares[features[0]] for features in told_of[len(model.features) : -1]]
             reference = np.append(np.zeros(len(model.features)), indicators)
             return LinearTerms(coefficients, reference, float(model.model.intercept + coefficients @ reference))
     return Constant(model.base_log_odds)

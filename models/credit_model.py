@@ -45,10 +45,9 @@ from models.risk_groups import (
 )
 from models.sub_models import (
     KEYS,
-    LINEAR_INPUT,
     LOG_ODDS,
+    PREPARED,
     SUB_MODELS,
-    TREE_INPUT,
     SubModel,
     SubModelName,
     doubles,
@@ -60,8 +59,9 @@ from models.sub_models import (
     with_label_weight,
     with_log_odds,
 )
+from models.term_offset import TermOffset, fit_term_offset
 
-FORMAT = 3
+FORMAT = 4
 DESCRIPTION_FILE, HAZARD_FILE, REFERENCE_FILE = "credit_model.json", "hazard.json", "reference.json"
 NATIVE: dict[SubModelName, type] = {
     "timeseries": LightGBMModel, "behavior": GBTClassificationModel, "record": LogisticRegressionModel,
@@ -129,6 +129,7 @@ class CreditModel:
     origin: Origin
     features: tuple[str, ...]
     preparation: Preparation
+    term_offset: TermOffset
     sub_models: tuple[SubModel, ...]
     scorer: Scorer
     hazard: Hazard
@@ -156,13 +157,16 @@ class CreditModel:
     def attribution(self) -> Attribution:
         """What tells which reasons moved this model's scores."""
         null_shares = {name: bins.shares[-1] for name, bins in self.reference.items()}
-        return attribution_of(self.sub_models, self.scorer.risk_groups, self.scorer.ensemble, self.preparation, null_shares)
+        # The median term, where any is known.
+        term = [spread.fill for name, spread in self.preparation.spreads.items() if name == "loan_term_months"] or [math.nan]
+        offset = float(self.term_offset.of(np.array(term))[0])
+        return attribution_of(self.sub_models, self.scorer.risk_groups, self.scorer.ensemble, self.preparation, offset, null_shares)
 
     def _scored(self, frame: DataFrame, attribution: Attribution | None) -> DataFrame:
-        outputs = with_log_odds(with_inputs(frame, self.preparation), self.sub_models)
+        outputs = self.with_log_odds(frame)
         scorer, (context, log_odds, *read) = self.scorer, self.inputs()
         if attribution is None:
-            return _with_struct(outputs, [context, log_odds], _SCORED, scorer.score).drop(TREE_INPUT, LINEAR_INPUT)
+            return _with_struct(outputs, [context, log_odds], _SCORED, scorer.score).drop(*PREPARED)
 
         def scored(context: np.ndarray, log_odds: np.ndarray, *inputs: np.ndarray) -> pd.DataFrame:
             codes = attribution.codes(attribution.effects(context, log_odds, inputs))
@@ -171,10 +175,14 @@ class CreditModel:
         schema = ", ".join([_SCORED, *(f"{name} string" for name in _REASONS)])
         told = _with_struct(outputs, [context, log_odds, *read], schema, scored)
         codes = F.array_compact(F.array(*_REASONS))
-        return told.withColumn("reason_codes", codes).drop(TREE_INPUT, LINEAR_INPUT, *_REASONS)
+        return told.withColumn("reason_codes", codes).drop(*PREPARED, *_REASONS)
+
+    def with_log_odds(self, frame: DataFrame) -> DataFrame:
+        """The frame with the three log-odds, and what ``inputs`` reads."""
+        return with_log_odds(with_inputs(frame, self.preparation, self.term_offset), self.sub_models)
 
     def inputs(self) -> list[Column]:
-        """Arrays of a row with log-odds: the context, the log-odds, and what each sub-model has read."""
+        """Arrays of a row of ``with_log_odds``: the context, the log-odds, and what each sub-model has read."""
         of_network = _network_inputs(self.preparation, self.scorer.risk_groups.context)
         return [*of_network, *(model.columns_read() for model in self.sub_models)]
 
@@ -197,6 +205,7 @@ class CreditModel:
             "origin": vars(self.origin),
             "features": list(self.features),
             "preparation": self.preparation.to_json(),
+            "term_offset": list(self.term_offset.log_shares),
             "sub_models": [
                 {
                     "name": model.name, "features": list(model.features), "base_log_odds": model.base_log_odds,
@@ -238,7 +247,7 @@ class CreditModel:
         reference = json.loads((folder / REFERENCE_FILE).read_text())
         return cls(
             Origin(**parts["origin"]), tuple(parts["features"]), Preparation.from_json(parts["preparation"]),
-            sub_models, scorer, Hazard.from_json((folder / HAZARD_FILE).read_text()),
+            TermOffset(tuple(parts["term_offset"])), sub_models, scorer, Hazard.from_json((folder / HAZARD_FILE).read_text()),
             {name: Bins.from_json(stored) for name, stored in reference.items()},
         )
 
@@ -347,7 +356,7 @@ def fit_credit_model(
             f"is {training.min_defaults}: nothing was trained; more training_cohorts or a later date give more outcomes"
         )
     used = [feature for feature in FEATURES if feature.name not in training.left_out_features]
-    preparation = fit_preparation(counted, used, KEYS, rows)
+    preparation, term_offset = fit_preparation(counted, used, KEYS, rows), fit_term_offset(counted, origin.horizon_months)
     folded = counted.withColumn("fold", fold(training.folds, training.seed))
     shared, example = shared_ids(folded.withColumn("side", F.col("fold")))
     if shared:
@@ -357,7 +366,7 @@ def fit_credit_model(
         )
     placed = place_for_training(folded, rows)
     # The sub-models' inputs are made once, and kept for all folds.
-    prepared = with_inputs(placed, preparation).persist(StorageLevel.MEMORY_AND_DISK)
+    prepared = with_inputs(placed, preparation, term_offset).persist(StorageLevel.MEMORY_AND_DISK)
 
     def scoring_of(part: DataFrame) -> Callable[[DataFrame], DataFrame]:
         return partial(with_log_odds, models=fit_sub_models(part, preparation, training))
@@ -378,7 +387,8 @@ def fit_credit_model(
     by_fold = fit_calibrator(held_out, ensemble_rows.is_default, ensemble_rows.watched, "out_of_fold")
     names = tuple(feature.name for feature in used)
     model = CreditModel(
-        origin, names, preparation, sub_models, Scorer(risk_groups, ensemble, by_fold), hazard, learn_bins(counted, names, KEYS, rows)
+        origin, names, preparation, term_offset, sub_models, Scorer(risk_groups, ensemble, by_fold), hazard,
+        learn_bins(counted, names, KEYS, rows),
     )
     model = _calibrated(model, calibration_rows, training.min_defaults)
     # Out of fold, as a night scores rows that no sub-model has learnt from; those of its own training rows lie wider apart.

@@ -110,7 +110,7 @@ td,th{padding:.3rem .6rem;border-bottom:1px solid #e4e9ed}td.n,th.n{text-align:r
 </style></head><body>
 <h1>Evaluation of the models</h1>
 <p class="small">Made {{ made_at }} with code {{ code_version }}. AUC differences are paired on the same rows (DeLong 1988), intervals 95%.
-Peers learn from the same rows, folds, features and weights. ECE: expected calibration error over ten bins.</p>
+Peers learn from the same rows, folds, features and weights, and have the same offset for a loan's term. ECE: expected calibration error over ten bins.</p>
 <table><tr><th>data set</th><th class="n">rows</th><th class="n">defaults</th><th class="n">AUC</th><th class="n">interval</th>
 <th>best peer</th><th class="n">its AUC</th><th class="n">ensemble less peer</th><th class="n">p</th><th class="n">ECE</th></tr>
 {% for one in shown %}<tr><td><a href="#{{ one.name }}">{{ one.name }}</a></td><td class="n">{{ "{:,.0f}".format(one.found.rows) }}</td>

@@ -102,7 +102,8 @@ def protocol_in_words(facts: Facts) -> str:
         "learned from them either. "
         f"The ensemble learns from outputs of sub-models that had not seen the row ({training.folds} folds by party). "
         f"{basis[facts.report.calibration_basis]} A row enters with what was known on its own day, its outcome as known on "
-        f"{facts.model.origin.trained_on}; an outcome that has been watched in part counts in part."
+        f"{facts.model.origin.trained_on}; an outcome that has been watched in part counts in part"
+        + (", and what a loan's term adds by its time at risk alone is taken as known." if any(facts.model.term_offset.log_shares) else ".")
     )
 
 

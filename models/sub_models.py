@@ -1,7 +1,8 @@
 """The three sub-models: time series (LightGBM), behaviour (gradient boosted trees) and credit record (logistic).
 
-Each sees its own block beside the shared context, and gives log-odds of default. A block that a source does not offer
-leaves its sub-model with the shared context; without any known feature it is the base rate.
+Each sees its own block beside the shared context, and gives log-odds of default, to which the offset of the loan's term is
+added. A block that a source does not offer leaves its sub-model with the shared context; without any known feature it is
+the base rate.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from conf.features import Block, block_features, shared_context
 from conf.settings import Training
 from models.lightgbm_spark import LightGBMClassifier, LightGBMModel
 from models.preparation import Preparation
+from models.term_offset import TermOffset
 from models.trees import SPARK_TREES_FACTOR
 
 SubModelName = Literal["timeseries", "behavior", "record"]
@@ -53,35 +55,39 @@ class SubModel:
         """The frame, which ``with_inputs`` has prepared, with the column ``<name>_log_odds``."""
         column = f"{self.name}_log_odds"
         if self.model is None:
-            return frame.withColumn(column, F.lit(self.base_log_odds))
+            return frame.withColumn(column, _with_offset(F.lit(self.base_log_odds)))
         scored = self.model.transform(frame)
         if self.name == "timeseries":
-            return scored.withColumn(column, _bounded(F.col(column)))
+            return scored.withColumn(column, _with_offset(F.col(column)))
         factor = SPARK_TREES_FACTOR if self.name == "behavior" else 1.0
         log_odds = F.lit(factor) * vector_to_array(_OUTPUTS["rawPredictionCol"])[1]
-        return scored.withColumn(column, _bounded(log_odds)).drop(*_OUTPUTS.values())
+        return scored.withColumn(column, _with_offset(log_odds)).drop(*_OUTPUTS.values())
 
     def columns_read(self) -> Column:
-        """What it reads of a frame that ``with_inputs`` has prepared, as an array of doubles."""
-        return doubles(self.features) if self.name == "timeseries" else vector_to_array(_VECTOR_OF[self.name])
+        """What it reads of a frame that ``with_inputs`` has prepared, as an array of doubles; last the term's offset."""
+        read = doubles(self.features) if self.name == "timeseries" else vector_to_array(_VECTOR_OF[self.name])
+        return F.array_append(read, F.col(TERM_OFFSET))
 
     def features_read(self, preparation: Preparation) -> list[tuple[str, ...]]:
-        """Of which features each column that it reads tells: its values, then null indicators."""
+        """Of which features each column that it reads tells: its values, then null indicators, then the term's offset."""
         values = [(feature,) for feature in self.features]
-        return values if self.name == "timeseries" else values + preparation.null_patterns(self.features)
+        patterns = [] if self.name == "timeseries" else preparation.null_patterns(self.features)
+        return [*values, *patterns, ("loan_term_months",)]
 
 
-TREE_INPUT, LINEAR_INPUT = "_tree_input", "_linear_input"
+TREE_INPUT, LINEAR_INPUT, TERM_OFFSET = PREPARED = "_tree_input", "_linear_input", "_term_offset"
 _VECTOR_OF: dict[SubModelName, str] = {"behavior": TREE_INPUT, "record": LINEAR_INPUT}
 _OUTPUTS = {"rawPredictionCol": "_raw", "probabilityCol": "_probability", "predictionCol": "_prediction"}
 
 
-def _bounded(log_odds: Column) -> Column:
-    return F.least(F.greatest(log_odds, F.lit(-MAX_LOG_ODDS)), F.lit(MAX_LOG_ODDS))
+def _with_offset(log_odds: Column) -> Column:
+    """Log-odds of the row's own term, bounded."""
+    return F.least(F.greatest(log_odds + F.col(TERM_OFFSET), F.lit(-MAX_LOG_ODDS)), F.lit(MAX_LOG_ODDS))
 
 
-def with_inputs(frame: DataFrame, preparation: Preparation) -> DataFrame:
-    """The frame with the vectors that the behaviour and the record model read; nulls among the features are allowed.
+def with_inputs(frame: DataFrame, preparation: Preparation, term_offset: TermOffset) -> DataFrame:
+    """The frame with the vectors that the behaviour and the record model read, and the offset of each row's term; nulls among the
+    features are allowed.
 
     Trees get filled values, as they split wherever the scale; the linear model standardised ones, so that an outlier
     does not turn it. Both get the null indicators. Empty vectors where no feature is known.
@@ -89,7 +95,7 @@ def with_inputs(frame: DataFrame, preparation: Preparation) -> DataFrame:
     behavior, record = (sub_model_features(name, preparation) for name in ("behavior", "record"))
     tree = [*map(preparation.filled, behavior), *preparation.indicators(behavior)]
     linear = [*map(preparation.standardised, record), *preparation.indicators(record)]
-    return frame.withColumns({TREE_INPUT: _vector(tree), LINEAR_INPUT: _vector(linear)})
+    return frame.withColumns({TREE_INPUT: _vector(tree), LINEAR_INPUT: _vector(linear), TERM_OFFSET: term_offset.column()})
 
 
 def doubles(columns: Iterable[Column | str]) -> Column:
@@ -120,8 +126,11 @@ def place_for_training(frame: DataFrame, rows: int) -> DataFrame:
 
 
 def with_label_weight(rows: DataFrame) -> DataFrame:
-    """Adds label_weight, what a row counts as an example (models.metrics.label_weight), from is_default and watched_share."""
-    return rows.withColumn("label_weight", F.when(F.col("is_default"), 1.0).otherwise(F.col("watched_share")))
+    """Adds label_weight, what a row counts as an example (models.metrics.label_weight) of a default within the horizon.
+
+    Reads is_default, watched_share and term_share.
+    """
+    return rows.withColumn("label_weight", F.when(F.col("is_default"), 1.0).otherwise(F.col("watched_share") * F.col("term_share")))
 
 
 def fit_sub_models(frame: DataFrame, preparation: Preparation, training: Training) -> tuple[SubModel, ...]:

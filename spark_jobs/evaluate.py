@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from scipy.special import expit, logit
 from sklearn.model_selection import StratifiedGroupKFold
 
 from conf.features import FEATURES
@@ -225,12 +226,15 @@ def predictions(
             *(feature.name for feature in FEATURES),
         )
     )
-    known = split.training.select(*KEYS, "is_default", "watched_share", *names)
+    known = split.training.select(*KEYS, "is_default", "watched_share", "term_share", *names)
     rows = bounded(known, MAX_ROWS, "training rows (training.max_training_rows)").to_pandas()
     rows = rows.sort_values(list(KEYS), ignore_index=True)
     is_default = rows["is_default"].to_numpy(dtype=float)
-    weight = label_weight(is_default, rows["watched_share"].to_numpy())
+    weight = label_weight(is_default, (rows["watched_share"] * rows["term_share"]).to_numpy())
     of_peers, unfitted = peer_scores(rows[names], is_default, weight, scored, settings.training.seed % 2**31)
+    # Peers learn of a default within the horizon too, and have the same offset for each row's own term.
+    offset = model.term_offset.of(scored["loan_term_months"].to_numpy(dtype=float))
+    of_peers = {name: expit(logit(prob) + offset) for name, prob in of_peers.items()}
     columns = _of_stack(scored, single_features) | of_peers
     unfitted = {name: f"{split.name}: {why}" for name, why in unfitted.items()}
     if full:

@@ -234,6 +234,7 @@ def training_rows(spark):
                 "is_default": is_default,
                 "default_on": np.where(is_default, pd.Timestamp("2010-09-15").date(), None),
                 "watched_share": 1.0,
+                "term_share": 1.0,
                 **{
                     feature.name: np.where(np.arange(count) % 11 == place % 11, np.nan, within_range(feature, normal[feature.name]))
                     for place, feature in enumerate(FEATURES)

@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from features.labels import MAX_MONTHS, build_incidence, with_live_obligation, with_outcome, with_watched_share
+from features.labels import MAX_MONTHS, build_incidence, with_exposure, with_live_obligation, with_outcome
 from features.population import build_default_events
 
 TRAINING_DATE = date(2024, 1, 1)
@@ -169,8 +169,22 @@ def test_the_share_of_risk_that_was_watched(spark):
     spine = spark.createDataFrame(
         rows, "borrower_id STRING, as_of_date DATE, originated_on DATE, months_on_book INT, term_months INT, is_default BOOLEAN"
     )
-    shares = with_watched_share(spine, incidence, TRAINING_DATE)
+    shares = with_exposure(spine, incidence, TRAINING_DATE, horizon_months=60)
     assert {row["borrower_id"]: row["watched_share"] for row in shares.collect()} == pytest.approx(
         {"year_watched": AT_6 / AT_18, "default": AT_6 / AT_18, "never_funded": AT_6 / AT_18, "watched_to_the_end": 1.0,
          "default_without_risk": 0.0, "past_all_seen": 4 / 19, "longer_term": AT_6 / AT_18, "over": 1.0}
+    )
+
+
+def test_a_terms_share_of_the_risk_over_the_horizon(spark):
+    incidence = spark.createDataFrame(list(enumerate([0.0] * 6 + [AT_6] * 12 + [AT_18] * (MAX_MONTHS + 1 - 18))), "month INT, incidence DOUBLE")
+    begun = date(2020, 1, 1)
+    spine = spark.createDataFrame(
+        [(term, begun, begun, 0, True) for term in (2, 12, 24, 60)],
+        "term_months INT, as_of_date DATE, originated_on DATE, months_on_book INT, is_default BOOLEAN",
+    )
+    shares = with_exposure(spine, incidence, TRAINING_DATE, horizon_months=24)
+    # No default was ever seen by month 5, so that two months of term, and the lag, count as 5 of 27 months.
+    assert {row["term_months"]: row["term_share"] for row in shares.collect()} == pytest.approx(
+        {2: 5 / 27, 12: AT_6 / AT_18, 24: 1.0, 60: 1.0}
     )

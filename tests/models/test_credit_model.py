@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import date
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -35,6 +36,7 @@ from models.sub_models import (
     with_label_weight,
     with_log_odds,
 )
+from models.term_offset import TermOffset
 
 ORIGIN = Origin("made_up", "2010-04-01", 12, "0123", {"loan": 3})
 DAYS = ["2010-01-31", "2010-02-28"]
@@ -74,8 +76,8 @@ def test_everyone_gets_a_probability_points_and_a_group(scored, rows):
 
 
 def test_effects_of_reasons_add_up_to_the_log_odds(fitted, rows):
-    model, _ = fitted
-    read = with_log_odds(with_inputs(rows.limit(200), model.preparation), model.sub_models).select(*model.inputs()).toPandas()
+    model = replace(fitted[0], term_offset=TermOffset(tuple(math.log(1 + month / 480) for month in range(481))))
+    read = model.with_log_odds(rows.limit(200)).select(*model.inputs()).toPandas()
     context, log_odds, *inputs = (np.stack(read.iloc[:, place]) for place in range(read.shape[1]))
     attribution = model.attribution()
     effects = attribution.effects(context, log_odds, inputs)
@@ -234,7 +236,7 @@ def preparation_of(rows, *absent_blocks):
         *(F.lit(None).cast("double").alias(name) if name in names else name for name in rows.columns)
     )
     preparation = fit_preparation(frame, FEATURES, KEYS, rows.count())
-    return with_inputs(frame, preparation), preparation
+    return with_inputs(frame, preparation, TermOffset((0.0,))), preparation
 
 
 def test_a_block_that_a_source_lacks_leaves_the_shared_context(rows, small_training):
