@@ -59,7 +59,7 @@ from models.sub_models import (
     with_label_weight,
     with_log_odds,
 )
-from models.term_offset import TermOffset, fit_term_offset
+from models.term_offset import TERM, TermOffset, fit_term_offset
 
 FORMAT = 4
 DESCRIPTION_FILE, HAZARD_FILE, REFERENCE_FILE = "credit_model.json", "hazard.json", "reference.json"
@@ -158,7 +158,7 @@ class CreditModel:
         """What tells which reasons moved this model's scores."""
         null_shares = {name: bins.shares[-1] for name, bins in self.reference.items()}
         # The median term, where any is known.
-        term = [spread.fill for name, spread in self.preparation.spreads.items() if name == "loan_term_months"] or [math.nan]
+        term = [spread.fill for name, spread in self.preparation.spreads.items() if name == TERM] or [math.nan]
         offset = float(self.term_offset.of(np.array(term))[0])
         return attribution_of(self.sub_models, self.scorer.risk_groups, self.scorer.ensemble, self.preparation, offset, null_shares)
 
@@ -347,6 +347,8 @@ def fit_credit_model(
     defaults, else on out-of-fold outputs. left_out_features enter nothing: what is not prepared is not known. Raises
     TooFewDefaults where the training rows have fewer than min_defaults, and LeakFound where a party stands in two folds.
     """
+    if TERM in training.left_out_features:
+        training_rows = training_rows.withColumn("term_share", F.lit(1.0))
     counted = with_label_weight(training_rows)
     totals = counted.agg(F.count("*").alias("rows"), F.count_if("is_default").alias("defaults")).first()
     rows, defaults = totals["rows"], totals["defaults"]

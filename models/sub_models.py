@@ -22,7 +22,7 @@ from conf.features import Block, block_features, shared_context
 from conf.settings import Training
 from models.lightgbm_spark import LightGBMClassifier, LightGBMModel
 from models.preparation import Preparation
-from models.term_offset import TermOffset
+from models.term_offset import TERM, TermOffset
 from models.trees import SPARK_TREES_FACTOR
 
 SubModelName = Literal["timeseries", "behavior", "record"]
@@ -72,7 +72,7 @@ class SubModel:
         """Of which features each column that it reads tells: its values, then null indicators, then the term's offset."""
         values = [(feature,) for feature in self.features]
         patterns = [] if self.name == "timeseries" else preparation.null_patterns(self.features)
-        return [*values, *patterns, ("loan_term_months",)]
+        return [*values, *patterns, (TERM,)]
 
 
 TREE_INPUT, LINEAR_INPUT, TERM_OFFSET = PREPARED = "_tree_input", "_linear_input", "_term_offset"

@@ -14,6 +14,8 @@ import numpy as np
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+TERM = "loan_term_months"
+
 
 @dataclass(frozen=True)
 class TermOffset:
@@ -30,7 +32,7 @@ class TermOffset:
         """The same of the feature loan_term_months."""
         if not any(self.log_shares):
             return F.lit(0.0)
-        place = F.least(F.col("loan_term_months").cast("int"), F.lit(len(self.log_shares) - 1))
+        place = F.least(F.col(TERM).cast("int"), F.lit(len(self.log_shares) - 1))
         return F.coalesce(F.get(F.array(*map(F.lit, self.log_shares)), place), F.lit(0.0))
 
 
@@ -40,13 +42,13 @@ def fit_term_offset(rows: DataFrame, horizon_months: int) -> TermOffset:
     rows have loan_term_months, null where unknown, and term_share.
     """
     told = (
-        rows.where("loan_term_months IS NOT NULL")
-        .groupBy("loan_term_months")
+        rows.where(F.col(TERM).isNotNull())
+        .groupBy(TERM)
         # One share a term, but for a term that was corrected later.
         .agg(F.max("term_share").alias("term_share"))
         .collect()
     )
-    shares = {horizon_months: 1.0} | {int(row["loan_term_months"]): row["term_share"] for row in told}
+    shares = {horizon_months: 1.0} | {int(row[TERM]): row["term_share"] for row in told}
     if set(shares.values()) == {1.0}:
         return TermOffset((0.0,))
     terms = sorted(shares)

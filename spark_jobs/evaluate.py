@@ -41,6 +41,7 @@ from models.metrics import (
 )
 from models.peers import PEERS, peer_scores
 from models.sub_models import KEYS, LOG_ODDS, SUB_MODELS
+from models.term_offset import TERM
 from spark_jobs.allocate import bounded
 from spark_jobs.attainable import with_attainable
 from spark_jobs.evaluate_company import company_findings, company_predictions, company_walk_forward
@@ -226,14 +227,14 @@ def predictions(
             *(feature.name for feature in FEATURES),
         )
     )
-    known = split.training.select(*KEYS, "is_default", "watched_share", "term_share", *names)
+    known = split.training.select(*KEYS, "is_default", "watched_share", *dict.fromkeys([*names, TERM]))
     rows = bounded(known, MAX_ROWS, "training rows (training.max_training_rows)").to_pandas()
     rows = rows.sort_values(list(KEYS), ignore_index=True)
     is_default = rows["is_default"].to_numpy(dtype=float)
-    weight = label_weight(is_default, (rows["watched_share"] * rows["term_share"]).to_numpy())
+    # Peers learn of a default within the horizon as sub-models do, and have the same offset for each row's own term.
+    learnt_offset, offset = (model.term_offset.of(frame[TERM].to_numpy(dtype=float)) for frame in (rows, scored))
+    weight = label_weight(is_default, rows["watched_share"].to_numpy() * np.exp(learnt_offset))
     of_peers, unfitted = peer_scores(rows[names], is_default, weight, scored, settings.training.seed % 2**31)
-    # Peers learn of a default within the horizon too, and have the same offset for each row's own term.
-    offset = model.term_offset.of(scored["loan_term_months"].to_numpy(dtype=float))
     of_peers = {name: expit(logit(prob) + offset) for name, prob in of_peers.items()}
     columns = _of_stack(scored, single_features) | of_peers
     unfitted = {name: f"{split.name}: {why}" for name, why in unfitted.items()}
