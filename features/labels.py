@@ -144,10 +144,12 @@ def with_exposure(spine: DataFrame, incidence: DataFrame, training_date: date, h
 
     watched_share is (F(u) - F(m)) / (F(T) - F(m)), with F the incidence, m the months on book on the as-of date, u those on
     the training date, in complete months, and T the months at whose end no default can show any more, DEFAULT_LAG_MONTHS
-    after the term. term_share is F(T) over that of a term of horizon_months; of the months where no risk was ever seen. Someone whose eventual probability is p was seen to default by then with probability share x p
+    after the term. Someone whose eventual probability is p was seen to default by then with probability watched_share x p
     (Farewell, Biometrics 38, 1982, with a latency that is the same for all). A loan that ended well has the same share,
     as the incidence counts ended loans too. A term watched to its end has 1; where no risk was ever seen after m the share
     is that of the months. originated_on is null for a listing that was never funded: u then counts from the as-of date.
+
+    term_share is F(T) over that of a term of horizon_months; where no risk was ever seen by T, T over the months of that.
     """
     table = incidence.agg(F.array_sort(F.collect_list(F.struct("month", "incidence"))).alias("curve"))
     held = F.col("months_on_book")

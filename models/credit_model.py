@@ -158,8 +158,8 @@ class CreditModel:
         """What tells which reasons moved this model's scores."""
         null_shares = {name: bins.shares[-1] for name, bins in self.reference.items()}
         # The median term, where any is known.
-        term = [spread.fill for name, spread in self.preparation.spreads.items() if name == TERM] or [math.nan]
-        offset = float(self.term_offset.of(np.array(term))[0])
+        term = self.preparation.spreads.get(TERM)
+        offset = float(self.term_offset.of(np.array([term.fill if term else math.nan]))[0])
         return attribution_of(self.sub_models, self.scorer.risk_groups, self.scorer.ensemble, self.preparation, offset, null_shares)
 
     def _scored(self, frame: DataFrame, attribution: Attribution | None) -> DataFrame:
