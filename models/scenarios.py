@@ -120,19 +120,22 @@ def conditional_losses(exposures: Exposures, correlation: DefaultCorrelation, fa
 
 
 def drawn_losses(
-    exposures: Exposures, correlation: DefaultCorrelation, scenarios: int, seed: int
+    exposures: Exposures, correlation: DefaultCorrelation, scenarios: int, seed: int, listings: np.ndarray | None = None
 ) -> Iterator[np.ndarray]:
     """Losses with defaults drawn, from fresh factors: blocks of shape (listings, scenarios), single precision.
 
-    A party has one draw of its own per scenario, whatever the number of its listings.
+    A party has one draw of its own per scenario, whatever the number of its listings. listings: positions of those that
+    are asked for, None for all; a listing's losses are the same whichever they are.
     """
+    parties, party = np.unique(exposures.party, return_inverse=True)
+    if listings is not None:
+        exposures, party = exposures.of(listings), party[listings]
     factors = correlation.factors(scenarios, seed, "evaluate").astype(np.float32)
     random = np.random.default_rng([seed, len(_STREAMS)])
     loading = correlation.loadings(exposures.risk_group).astype(np.float32)[:, None]
     own = np.sqrt(1 - loading**2)
     threshold = ndtri(exposures.prob_default).astype(np.float32)[:, None]
     severity = exposures.severity.astype(np.float32)[:, None]
-    parties, party = np.unique(exposures.party, return_inverse=True)
     for start in range(0, scenarios, BLOCK_SCENARIOS):
         some = factors[:, start : start + BLOCK_SCENARIOS]
         of_party = random.standard_normal((len(parties), some.shape[1]), dtype=np.float32)
@@ -201,17 +204,16 @@ def cvar_of_holdings(
 ) -> np.ndarray:
     """CVaR of each order's loss as a fraction of what it holds, from drawn defaults; null (nan) where it holds nothing.
 
-    order and listing are positions, one holding each; amount in any unit. Orders see the same draws, so that equal
-    holdings have equal risk.
+    order and listing are positions, one holding each; amount in any unit. Orders see the same draws, whichever of them are
+    asked for together, so that equal holdings have equal risk.
     """
     held, position = np.unique(listing, return_inverse=True)
-    exposures = exposures.of(held)
     total = np.bincount(order, amount, orders)
     weight = (amount / total[order]).astype(np.float32)
     weights = csr_matrix((weight, (order, position)), shape=(orders, len(held)))
     shares = tail_shares(scenarios)
     worst = np.zeros((orders, 0), dtype=np.float32)
-    for block in drawn_losses(exposures, correlation, scenarios, seed):
+    for block in drawn_losses(exposures, correlation, scenarios, seed, held):
         # Only the worst so far are kept: all of 100,000 orders' losses would not fit.
         worst = np.hstack([worst, weights @ block])
         if worst.shape[1] > len(shares):

@@ -22,16 +22,12 @@ MAX_SWAPS = 200
 
 @dataclass
 class Stock:
-    """Listings as arrays: what is left in notes (changed as notes are given out), and what a note is worth.
-
-    balance: of each tier's program (``tier_program.TierProblem``); None for no condition.
-    """
+    """Listings as arrays: what is left in notes (changed as notes are given out), and what a note is worth."""
 
     notes: np.ndarray
     expected_net_return: np.ndarray
     group: np.ndarray
     risk_group: np.ndarray
-    balance: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,10 @@ from conf.settings import Product, load_settings
 # Jobs that need no Spark session come without a JVM. A job's module has the job's name.
 SPARK_JOBS = (
     "simulate", "ingest", "ingest_market_indicators", "build_features", "score", "allocate", "dry_run_allocation", "publish",
-    "train_credit", "train_company", "score_company", "evaluate", "backtest", "time_reasons",
+    "train_credit", "train_company", "score_company", "evaluate", "backtest", "time_allocation", "time_reasons",
 )
 PLAIN_JOBS = (
     "check_challenger", "check_champion", "fetch_filings", "fetch_indicators", "open_night", "promote_credit", "rollback_model", "rollback_publication", "summary",
-    "time_allocation",
 )
 
 

@@ -34,7 +34,7 @@ from conf.tables import (
     Table,
 )
 from expectations.measures import Bound
-from models.allocation import Listings, Orders, Rules, allocate
+from models.allocation import Listings, Orders, Outcomes, Rules, solve
 from models.as_known import newest_known
 from models.default_correlation import fit_correlations
 from models.frontier import frontier
@@ -57,6 +57,7 @@ from spark_jobs.counted_nights import CountedNight, counted_nights
 from spark_jobs.gates import Checked, check_tables, withdraw_results
 from spark_jobs.lake import Lake, MissingTable
 from spark_jobs.manifest import Night, current_night
+from spark_jobs.order_notes import give_notes, holdings_of, totals_of
 
 # What several of them must agree on, the first five tell.
 WRITTEN = (LOAN_VALUATION, RISK_GROUP_CAP, HOLDING, ALLOCATION, ALLOCATION_SUMMARY, FRONTIER, FRONTIER_HOLDING)
@@ -106,21 +107,27 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
         limits.max_listings, "listings",
     )
     rules = rules_of(settings, caps["cap"], caps["asset_correlation"], caps["default_level"].iloc[0])
-    allocation, summary, largest_gap = allocated(orders, listings, parties, rules, seed_of(night.batch_id))
-    results = {ALLOCATION: allocation, ALLOCATION_SUMMARY: summary}
-    tables, left_out = frontier_tables(listings, allocation, rules, limits, seed_of(night.batch_id))
-    results |= tables
+    solved = solve(
+        book_of(orders), market_of(listings), rules, seed_of(night.batch_id), owned_of(orders, parties, len(rules.risk_group_caps))
+    )
+    given = give_notes(spark, solved.parts).persist()
+    outcomes = solved.outcomes([totals_of(given)])
+    summary = summary_of(orders, outcomes)
+    tables, left_out = frontier_tables(left_of(listings, given), rules, limits, seed_of(night.batch_id))
     for one in left_out:
         print(f"frontier: no optimum was found in time, left out: {one}")
+    results = {table: spark.createDataFrame(found) for table, found in ({ALLOCATION_SUMMARY: summary} | tables).items()}
+    results[ALLOCATION] = allocation_of(given, orders, listings)
     lake.drop_changed_checks(ALLOCATION_SUMMARY)
     with ThreadPoolExecutor(len(results)) as pool:
-        list(pool.map(lambda table: _replace(lake, night, table, _decimal(spark, table, results[table], decimals)), results))
+        list(pool.map(lambda table: _replace(lake, night, table, _decimal(table, results[table], decimals)), results))
+    given.unpersist()
 
     crossed = build_cross_checks(*(lake.read_as_of(table, as_of_date) for table in WRITTEN[:5]), rules).first().asDict()
     more = {name: (float(crossed[name]), Bound(None, 0, meaning)) for name, meaning in CROSS_CHECKS.items()}
     checks = [Checked(table, more=more if table == ALLOCATION else {}) for table in WRITTEN]
     check_tables(lake, checks, as_of_date, night.batch_id)
-    print(_told(listing, listings, caps, summary, largest_gap))
+    print(_told(listing, listings, caps, summary, outcomes.largest_gap))
 
 
 def _silver(lake: Lake, night: Night, table: Table) -> DataFrame:
@@ -298,9 +305,8 @@ def with_minor_units(frame: DataFrame, decimals: int, *columns: str) -> DataFram
     return frame.withColumns({name: (F.col(name) * 10**decimals).cast("bigint") for name in columns})
 
 
-def _decimal(spark: SparkSession, table: Table, result: pa.Table, decimals: int) -> DataFrame:
-    amounts = [column for column in table.columns if column.endswith("amount")]
-    return with_decimal_amounts(spark.createDataFrame(result), decimals, *amounts)
+def _decimal(table: Table, result: DataFrame, decimals: int) -> DataFrame:
+    return with_decimal_amounts(result, decimals, *(column for column in table.columns if column.endswith("amount")))
 
 
 def with_decimal_amounts(frame: DataFrame, decimals: int, *columns: str) -> DataFrame:
@@ -369,29 +375,40 @@ def owned_of(orders: pa.Table, parties: pa.Table, risk_groups: int) -> Owned:
     )
 
 
-def allocated(
-    orders: pa.Table, listings: pa.Table, parties: pa.Table, rules: Rules, seed: int
-) -> tuple[pa.Table, pa.Table, float]:
-    """allocation and allocation_summary of the night, but for as_of_date and batch_id; amounts in minor units. And the
-    largest gap of any tier's program.
+def allocation_of(given: DataFrame, orders: pa.Table, listings: pa.Table) -> DataFrame:
+    """allocation of the night, but for as_of_date and batch_id; amounts in minor units.
 
-    orders as of with_owned; parties as of build_owned_parties; listings: loan_valuation with remaining_amount in minor units.
-    """
-    book, owned = book_of(orders), owned_of(orders, parties, len(rules.risk_group_caps))
-    found = allocate(book, market_of(listings), rules, seed, owned)
-    of_listing = listings.take(pa.array(found.listing))
-    allocation = pa.table({
-        "order_id": orders["order_id"].take(pa.array(found.order)),
-        **{name: of_listing[name] for name in ("loan_id", "borrower_id", "identity_group_id", "risk_group")},
-        "amount": pa.array(found.amount, pa.int64()),
-        "weight": pa.array((found.amount / book.amount[found.order]).round(DECIMALS), pa.float64()),
-        "expected_net_return": of_listing["expected_net_return"],
-        "currency": of_listing["currency"],
-    })
-    summary = pa.table({
+    given: by give_notes of these orders and listings, whose positions it has."""
+    spark = given.sparkSession
+    columns = ["loan_id", "borrower_id", "identity_group_id", "risk_group", "expected_net_return", "currency"]
+    of_order = spark.createDataFrame(_at(orders, "order").select(["order", "order_id", "amount"])).withColumnRenamed("amount", "order_amount")
+    of_listing = spark.createDataFrame(_at(listings, "listing").select(["listing", *columns]))
+    return (
+        holdings_of(given).join(F.broadcast(of_order), on="order").join(F.broadcast(of_listing), on="listing")
+        .withColumn("weight", F.round(F.col("amount") / F.col("order_amount"), DECIMALS))
+        .drop("order", "listing", "order_amount")
+    )
+
+
+def left_of(listings: pa.Table, given: DataFrame) -> pa.Table:
+    """The listings with what orders leave of them as remaining_amount, in minor units. given: by give_notes."""
+    taken = holdings_of(given).groupBy("listing").agg(F.sum("amount").alias("amount")).toArrow()
+    left = listings["remaining_amount"].to_numpy().copy()
+    left[taken["listing"].to_numpy()] -= taken["amount"].to_numpy()
+    return listings.set_column(listings.column_names.index("remaining_amount"), "remaining_amount", pa.array(left, pa.int64()))
+
+
+def _at(table: pa.Table, position: str) -> pa.Table:
+    return table.append_column(position, pa.array(np.arange(table.num_rows)))
+
+
+def summary_of(orders: pa.Table, found: Outcomes) -> pa.Table:
+    """allocation_summary of the night, but for as_of_date and batch_id; amounts in minor units. orders: as of with_owned."""
+    amount, held = orders["amount"].to_numpy(), orders["held_amount"].to_numpy()
+    return pa.table({
         **{name: orders[name] for name in ("order_id", "investor_id", "amount", "target_return", "currency")},
         "allocated_amount": pa.array(found.allocated, pa.int64()),
-        "unallocated_amount": pa.array(np.clip(book.amount - owned.principal - found.allocated, 0, None), pa.int64()),
+        "unallocated_amount": pa.array(np.clip(amount - held - found.allocated, 0, None), pa.int64()),
         "expected_net_return": pa.array(found.expected_net_return.round(DECIMALS), pa.float64(), from_pandas=True),
         "expected_loss": pa.array(found.expected_loss.round(DECIMALS), pa.float64(), from_pandas=True),
         "loan_count": pa.array(found.loan_count, pa.int32()),
@@ -403,23 +420,17 @@ def allocated(
         **{name: orders[name] for name in ("held_amount", "held_loan_count", "lost_amount")},
         "owned_net_return": pa.array(found.owned_net_return.round(DECIMALS), pa.float64(), from_pandas=True),
     })
-    return allocation, summary, found.largest_gap
 
 
 def frontier_tables(
-    listings: pa.Table, allocation: pa.Table, rules: Rules, limits: AllocationSettings, seed: int
+    left: pa.Table, rules: Rules, limits: AllocationSettings, seed: int
 ) -> tuple[dict[Table, pa.Table], tuple[str, ...]]:
     """frontier and frontier_holding of the night, but for as_of_date and batch_id; amounts in minor units. And the standard
-    orders that HiGHS failed at, each with why.
-
-    listings: loan_valuation with remaining_amount in minor units, of which allocation, tonight's orders, has its part.
+    orders that HiGHS failed at, each with why. left: of left_of.
     """
-    given = allocation.group_by("loan_id").aggregate([("amount", "sum")])
-    of_listing = pc.index_in(listings["loan_id"], given["loan_id"].combine_chunks())
-    left = pc.subtract(listings["remaining_amount"], pc.fill_null(given["amount_sum"].take(of_listing), 0))
     found = frontier(
-        market_of(listings.set_column(listings.column_names.index("remaining_amount"), "remaining_amount", left)), rules, seed,
-        amounts=limits.frontier_amounts, targets=limits.frontier_targets, most_notes=limits.frontier_most_notes,
+        market_of(left), rules, seed, amounts=limits.frontier_amounts, targets=limits.frontier_targets,
+        most_notes=limits.frontier_most_notes,
     )
     got = found.allocation
     first_of_currency = np.searchsorted(found.currency.astype(str), found.currency.astype(str))
@@ -441,7 +452,7 @@ def frontier_tables(
         "binding_constraint": pa.array(got.binding_constraint, pa.string()),
         "message": pa.array(got.message, pa.string()),
     })
-    of_listing = listings.take(pa.array(got.listing))
+    of_listing = left.take(pa.array(got.listing))
     holdings = pa.table({
         "currency": currency.take(pa.array(got.order)),
         "point": point.take(pa.array(got.order)),

@@ -1,6 +1,7 @@
-"""What allocating costs, on a drawn market: the tier program beside the full one, many tiers, and many orders' notes.
+"""What allocating costs, on a drawn market: the tier program beside the full one and the one of least expected loss, many
+tiers, and many orders' notes.
 
-Needs no Spark and no night; nothing is written.
+Needs no night; nothing is written.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ from typing import TypeVar
 
 import highspy
 import numpy as np
+from pyspark.sql import SparkSession
 from scipy.sparse import csc_matrix, hstack, identity, vstack
 
 from conf.settings import Settings
-from models.allocation import Listings, Orders, Rules, allocate, tail_of
-from models.scenarios import CVAR_LEVEL, Exposures
+from models.allocation import Listings, Orders, Rules, solve
+from models.order_notes import tail_of
+from models.scenarios import CVAR_LEVEL, Exposures, tail_weights
 from models.tier_program import SolverFailed, Tail, TierProblem, solve_tier
 from spark_jobs.allocate import rules_of
+from spark_jobs.order_notes import give_notes, holdings_of, totals_of
 
 LISTINGS, TIERS, ORDERS = 100_000, 20, 100_000
 FULL_LISTINGS = 5_000
@@ -30,7 +34,7 @@ YEARLY_DEFAULT, RATE_OVER_LOSS = (0.01, 0.02, 0.04, 0.08, 0.16), 0.05
 Answer = TypeVar("Answer")
 
 
-def run(settings: Settings, as_of_date: date) -> None:
+def run(spark: SparkSession, settings: Settings, as_of_date: date) -> None:
     """Print lines that begin with ``allocation:``. The date seeds the market."""
     rules = rules_of(settings, settings.allocation.risk_group_caps, settings.allocation.asset_correlations)
     random = np.random.default_rng(as_of_date.toordinal())
@@ -40,10 +44,11 @@ def run(settings: Settings, as_of_date: date) -> None:
     small_tail.severity = np.zeros(FULL_LISTINGS)
     full_seconds, full = timed(lambda: full_program(small, small_tail))
     seconds, cut = timed(lambda: solve_tier(small, small_tail))
+    first_seconds, first = timed(lambda: first_form(small, small_tail))
     size = f"{FULL_LISTINGS:,} listings × {rules.scenarios:,} scenarios"
     print(
         f"allocation: one tier, {size}: full program {full_seconds:.1f} s, cuts {seconds:.1f} s (value {cut.value / full - 1:+.4%}, "
-        f"certified gap {cut.gap:.4%})"
+        f"certified gap {cut.gap:.4%}), first form {first_seconds:.1f} s (value {first / full - 1:+.1%})"
     )
 
     scenario_seconds, (problem, tail, market) = timed(lambda: drawn(LISTINGS, rules, random))
@@ -64,10 +69,15 @@ def run(settings: Settings, as_of_date: date) -> None:
         target_return=random.choice(targets, ORDERS),
         currency=np.full(ORDERS, "USD", dtype=object),
     )
-    seconds, result = timed(lambda: allocate(book, market, rules, seed=1))
+    del tail
+    solve_seconds, solved = timed(lambda: solve(book, market, rules, seed=1))
+    given = give_notes(spark, solved.parts).persist()
+    seconds, totals = timed(lambda: totals_of(given))
+    tell_seconds, outcomes = timed(lambda: solved.outcomes([totals]))
     print(
-        f"allocation: {ORDERS:,} orders, {LISTINGS:,} listings: {seconds:.1f} s in all, {len(result.amount):,} holdings, "
-        f"{np.mean(result.status == 'on_target'):.0%} of the orders on target"
+        f"allocation: {ORDERS:,} orders, {LISTINGS:,} listings: programs {solve_seconds:.1f} s, notes in Spark {seconds:.1f} s "
+        f"({len(solved.parts)} parts), outcomes {tell_seconds:.1f} s; {holdings_of(given).count():,} holdings, "
+        f"{np.mean(outcomes.status == 'on_target'):.0%} of the orders on target"
     )
 
 
@@ -104,7 +114,7 @@ def drawn(listings: int, rules: Rules, random: np.random.Generator) -> tuple[Tie
         risk_group=risk_group, remaining=remaining * rules.note["USD"], expected_net_return=net_return,
         prob_default_lifetime=prob_default, expected_loss=expected_loss, currency=np.full(listings, "USD", dtype=object),
     )
-    return problem, tail_of(exposures, rules, seed=1), market
+    return problem, tail_of(exposures, rules.correlation, rules.scenarios, seed=1), market
 
 
 def full_program(problem: TierProblem, tail: Tail) -> float:
@@ -113,28 +123,39 @@ def full_program(problem: TierProblem, tail: Tail) -> float:
 
     Raises SolverFailed where the target cannot be had."""
     listings, scenarios = tail.losses.shape
-    excess = csc_matrix((2 + len(problem.risk_caps), 1 + scenarios))
+    # Loss less the bound less the excess over it is at most 0.
+    excess = hstack([csc_matrix(-np.ones((scenarios, 1))), -identity(scenarios)])
+    of_excess = np.append(1.0, np.full(scenarios, 1 / ((1 - CVAR_LEVEL) * scenarios)))
+    return _solved(problem, np.zeros(listings), of_excess, hstack([csc_matrix(tail.losses.T.astype(float)), excess])).getObjectiveValue()
+
+
+def first_form(problem: TierProblem, tail: Tail) -> float:
+    """The CVaR of a tier, in notes, that has the least expected loss instead. Raises SolverFailed as full_program does."""
+    listings = len(problem.group)
+    solver = _solved(problem, tail.losses.mean(axis=1), np.zeros(0), csc_matrix((0, listings)))
+    losses = tail.of(np.array(solver.getSolution().col_value))
+    return float(losses @ tail_weights(losses))
+
+
+def _solved(problem: TierProblem, cost: np.ndarray, more_cost: np.ndarray, more_rows: csc_matrix) -> highspy.Highs:
+    """The tier's constraints under this cost of its listings; more columns, the first of which is free, and more rows, at
+    most 0."""
+    listings, more = len(cost), len(more_cost)
     groups = csc_matrix((np.ones(listings), (problem.group, np.arange(listings))))
     of_risk_group = csc_matrix((np.ones(listings), (problem.risk_group - 1, np.arange(listings))))
-    matrix = vstack([
-        hstack([vstack([np.ones(listings), problem.expected_net_return, of_risk_group]), excess]),
-        hstack([groups, csc_matrix((groups.shape[0], 1 + scenarios))]),
-        # Loss less the bound less the excess over it is at most 0.
-        hstack([csc_matrix(tail.losses.T.astype(float)), csc_matrix(-np.ones((scenarios, 1))), -identity(scenarios)]),
-    ]).tocsc()
+    rows = vstack([np.ones(listings), problem.expected_net_return, of_risk_group, groups])
+    matrix = vstack([hstack([rows, csc_matrix((rows.shape[0], more))]), more_rows]).tocsc()
     infinite = highspy.kHighsInf
     model = highspy.HighsLp()
     model.num_row_, model.num_col_ = matrix.shape
-    model.col_cost_ = np.concatenate([
-        np.zeros(listings), [1.0], np.full(scenarios, 1 / ((1 - CVAR_LEVEL) * scenarios))
-    ])
-    model.col_lower_ = np.concatenate([np.zeros(listings), [-infinite], np.zeros(scenarios)])
-    model.col_upper_ = np.concatenate([problem.available, np.full(1 + scenarios, infinite)])
+    model.col_cost_ = np.concatenate([cost, more_cost])
+    model.col_lower_ = np.concatenate([np.zeros(listings), [-infinite][:more], np.zeros(max(0, more - 1))])
+    model.col_upper_ = np.concatenate([problem.available, np.full(more, infinite)])
     model.row_lower_ = np.concatenate([
         [problem.notes, problem.target_return * problem.notes], np.full(model.num_row_ - 2, -infinite)
     ])
     model.row_upper_ = np.concatenate([
-        [problem.notes, infinite], problem.risk_caps, np.full(groups.shape[0], problem.group_cap), np.zeros(scenarios)
+        [problem.notes, infinite], problem.risk_caps, np.full(groups.shape[0], problem.group_cap), np.zeros(more_rows.shape[0])
     ])
     model.a_matrix_.format_ = highspy.MatrixFormat.kColwise
     model.a_matrix_.start_ = matrix.indptr.astype(np.int32)
@@ -147,4 +168,4 @@ def full_program(problem: TierProblem, tail: Tail) -> float:
     solver.run()
     if solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
         raise SolverFailed(solver.modelStatusToString(solver.getModelStatus()))
-    return solver.getObjectiveValue()
+    return solver

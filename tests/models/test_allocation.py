@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from models import allocation
+from models import allocation, order_notes
 from models.allocation import Allocation, Listings, Orders, Rules
 from models.scenarios import DefaultCorrelation
 
@@ -21,8 +21,10 @@ PLAIN = Rules(
 )
 
 
-def allocate(orders: Orders, listings: Listings, rules: Rules) -> Allocation:
-    return allocation.allocate(orders, listings, rules, seed=7)
+def allocate(orders: Orders, listings: Listings, rules: Rules, part_orders: int = order_notes.PART_ORDERS) -> Allocation:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(order_notes, "PART_ORDERS", part_orders)
+        return allocation.allocate(orders, listings, rules, seed=7)
 
 
 def listings(*rows: tuple, currency: str = "USD", prob_default: float = 1.0) -> Listings:
@@ -367,10 +369,10 @@ def markets(draw) -> tuple[Orders, Listings, Rules]:
 
 
 @hypothesis_settings(max_examples=150, deadline=None)
-@given(markets())
-def test_every_rule_holds_in_any_market(drawn):
+@given(markets(), st.sampled_from([1, 2, order_notes.PART_ORDERS]))
+def test_every_rule_holds_in_any_market(drawn, part_orders):
     book, market, rules = drawn
-    result = allocate(book, market, rules)
+    result = allocate(book, market, rules, part_orders)
     assert 0 <= result.largest_gap <= 1e-4
     note = rules.note["USD"]
     # Whole notes, once per order and listing, of listings that are expected to earn.
@@ -413,14 +415,16 @@ def test_every_rule_holds_in_any_market(drawn):
 
 
 @hypothesis_settings(max_examples=60, deadline=None)
-@given(markets(), st.integers(0, 2**32 - 1))
-def test_order_of_the_input_does_not_matter(drawn, seed):
+@given(markets(), st.integers(0, 2**32 - 1), st.sampled_from([2, order_notes.PART_ORDERS]))
+def test_order_of_the_input_does_not_matter(drawn, seed, part_orders):
     book, market, rules = drawn
     random = np.random.default_rng(seed)
     of_orders, of_listings = random.permutation(len(book.order_id)), random.permutation(len(market.loan_id))
     shuffled_book = Orders(*(getattr(book, field.name)[of_orders] for field in dataclasses.fields(Orders)))
     shuffled_market = Listings(*(getattr(market, field.name)[of_listings] for field in dataclasses.fields(Listings)))
-    first, second = allocate(book, market, rules), allocate(shuffled_book, shuffled_market, rules)
+    first, second = (
+        allocate(*one, rules, part_orders) for one in ((book, market), (shuffled_book, shuffled_market))
+    )
 
     def told(result, orders_in, listings_in):
         return list(zip(
@@ -454,3 +458,22 @@ def test_no_room_is_left_that_an_order_could_still_use(drawn):
                 of_group + note > rules.identity_group_cap * book.amount[order] + 1e-6
                 or of_risk + note > rules.risk_group_caps[market.risk_group[candidate] - 1] * book.amount[order] + 1e-6
             )
+
+
+def test_parts_share_what_no_tier_has_taken():
+    """Three orders that ask for all notes of three listings; rounding gives each of two parts its share of what is left."""
+    market = listings(*((f"l{number}", f"g{number}", 1, 5, 0.08, 0.01) for number in range(3)))
+    book = orders(("a", 5, 0.05), ("b", 5, 0.05), ("c", 5, 0.05))
+    whole, parted = (allocate(book, market, dataclasses.replace(PLAIN, identity_group_cap=1.0), size) for size in (3, 2))
+    assert whole.allocated.tolist() == parted.allocated.tolist() == [500, 500, 500]
+    solved = allocation.solve(book, market, PLAIN, seed=7)
+    part, = solved.parts
+    for left in (np.array([7, 0, 1]), np.array([2, 3, 4])):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(order_notes, "PART_ORDERS", 1)
+            empty = dataclasses.replace(part.market, notes=left)
+            nothing = [dataclasses.replace(tier, solution=dataclasses.replace(tier.solution, notes=np.zeros(3))) for tier in part.tiers]
+            parts = order_notes.parts_of(empty, nothing)
+        assert len(parts) == 3
+        np.testing.assert_array_equal(sum(one.left for one in parts), left)
+        assert max(np.ptp([one.left[place] for one in parts]) for place in range(3)) <= 1

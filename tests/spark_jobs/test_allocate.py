@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import date, datetime
 from decimal import Decimal
 
@@ -29,6 +29,8 @@ from conf.tables import (
     RISK_GROUP_CAP,
     Table,
 )
+from models import order_notes
+from models.allocation import Listings, Orders, Outcomes, allocate, solve
 from models.hazard import Curves, Hazard, NoHistory
 from models.open_listings import Terms, build_open_listings, build_valuation, with_score
 from spark_jobs import allocate as job
@@ -46,6 +48,7 @@ from spark_jobs.allocate import (
 from spark_jobs.counted_nights import CountedNight
 from spark_jobs.lake import Lake
 from spark_jobs.manifest import Night
+from spark_jobs.order_notes import give_notes, holdings_of, totals_of
 
 AS_OF = date(2020, 6, 30)
 EARLIER = date(2020, 6, 1)
@@ -349,7 +352,7 @@ def test_cross_checks_count_what_is_wrong(spark, settings):
     assert counted(*good, held=[("gone", "i", "g", 1, Decimal("60.00"))]) == {"investors_over_cap"}
 
 
-def test_arrow_columns_of_the_solver_are_typed_even_when_empty():
+def test_columns_are_typed_even_where_nothing_is_allocated(spark, settings):
     orders = pa.table({"order_id": pa.array([], pa.string()), "investor_id": pa.array([], pa.string()),
                        "amount": pa.array([], pa.int64()), "currency": pa.array([], pa.string()),
                        "target_return": pa.array([], pa.float64())})
@@ -363,9 +366,42 @@ def test_arrow_columns_of_the_solver_are_typed_even_when_empty():
     parties = pa.table({name: pa.array([], kind) for name, kind in (
         ("order_id", pa.string()), ("investor_id", pa.string()), ("identity_group_id", pa.string()), ("currency", pa.string()),
         ("principal_outstanding", pa.int64()))})
-    allocation, summary, _ = job.allocated(orders, listings, parties, rules_of(load_settings(), [1.0] * 5, load_settings().allocation.asset_correlations), 1)
-    assert allocation.num_rows == summary.num_rows == 0
-    assert allocation.schema.field("risk_group").type == pa.int32()
+    none = solve(
+        job.book_of(orders), job.market_of(listings), rules_of(settings, [1.0] * 5, settings.allocation.asset_correlations), 1,
+        job.owned_of(orders, parties, 5),
+    )
+    given = give_notes(spark, none.parts)
+    summary = job.summary_of(orders, none.outcomes([totals_of(given)]))
+    allocation = job.allocation_of(given, orders, listings)
+    assert allocation.count() == summary.num_rows == 0
+    assert allocation.schema["risk_group"].dataType.simpleString() == "int"
+    assert job.left_of(listings, given).num_rows == 0
+
+
+def test_executors_give_the_notes_that_one_process_gives(spark, settings, monkeypatch):
+    monkeypatch.setattr(order_notes, "PART_ORDERS", 20)
+    random = np.random.default_rng(3)
+    probability = random.uniform(0.01, 0.3, 200)
+    market = Listings(
+        loan_id=random.permutation([f"l{number}" for number in range(200)]).astype(object),
+        identity_group_id=random.integers(0, 190, 200).astype(str).astype(object), risk_group=random.integers(1, 6, 200),
+        remaining=random.integers(0, 3_000_00, 200), expected_net_return=random.normal(0.06, 0.03, 200),
+        prob_default_lifetime=probability, expected_loss=0.5 * probability, currency=np.full(200, "USD", dtype=object),
+    )
+    book = Orders(
+        order_id=random.permutation([f"o{number}" for number in range(50)]).astype(object),
+        amount=random.integers(500_00, 9_000_00, 50), target_return=random.choice([0.05, 0.07, 0.3], 50),
+        currency=np.full(50, "USD", dtype=object),
+    )
+    rules = rules_of(settings, settings.allocation.risk_group_caps, settings.allocation.asset_correlations)
+    alone, solved = allocate(book, market, rules, 5), solve(book, market, rules, 5)
+    assert len(solved.parts) == 3
+    given = give_notes(spark, solved.parts).persist()
+    held = sorted(map(tuple, holdings_of(given).collect()))
+    assert held == sorted(zip(alone.order.tolist(), alone.listing.tolist(), alone.amount.tolist(), strict=True))
+    outcomes = solved.outcomes([totals_of(given)])
+    for one in fields(Outcomes):
+        np.testing.assert_array_equal(getattr(outcomes, one.name), getattr(alone, one.name))
 
 
 def given(order_id: str, loan_id: str, amount: str, day: date, batch_id: str, **changes) -> dict:

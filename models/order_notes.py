@@ -1,0 +1,267 @@
+"""Whole notes for the orders of one book, once its programs are solved: part by part, wherever that is done. NumPy, no Spark.
+
+Every tier's share is set aside in whole notes, and what no tier has taken is split evenly between parts, before any order
+gets a note. So parts of a book are given their notes independently of each other, on one machine or on many, with the same
+result: a note that one part leaves is not offered to the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from models.scenarios import DefaultCorrelation, Exposures, conditional_losses, cvar_of_holdings
+from models.tier_program import Tail, TierProblem, TierSolution, excess_values
+from models.whole_notes import (
+    GOLDEN,
+    Holding,
+    OrderLimits,
+    Stock,
+    apportion,
+    deal,
+    fill,
+    give_back_excess,
+    round_systematically,
+    swap_to_target,
+)
+
+# Orders of one part.
+PART_ORDERS = 25_000
+# Notes of one tier are dealt one by one in memory, some 60 bytes each.
+MAX_TIER_NOTES = 20_000_000
+
+
+def tail_of(exposures: Exposures, correlation: DefaultCorrelation, scenarios: int, seed: int) -> Tail:
+    """What programs minimise over: the listings' conditional mean losses in so many scenarios."""
+    return Tail(
+        conditional_losses(exposures, correlation, correlation.factors(scenarios, seed, "optimise")), exposures.severity
+    )
+
+
+@dataclass(frozen=True)
+class Market:
+    """What the orders of one currency buy from. orders and listings: positions in the input, by id, which all other arrays
+    follow; positions elsewhere in this module are those in these two.
+
+    note: in minor units; notes: that each listing has left; exposures: at the scenarios' level of default; correlation,
+    scenarios and evaluation_scenarios as in ``models.allocation.Rules``, seed and balance as in
+    ``models.allocation.allocate``.
+    """
+
+    orders: np.ndarray
+    listings: np.ndarray
+    note: int
+    notes: np.ndarray
+    expected_net_return: np.ndarray
+    expected_loss: np.ndarray
+    exposures: Exposures
+    limits: OrderLimits
+    balance: np.ndarray | None
+    correlation: DefaultCorrelation
+    scenarios: int
+    evaluation_scenarios: int
+    seed: int
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without the tail, which is made anew sooner than it is sent."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+    @cached_property
+    def tail(self) -> Tail:
+        """What programs minimise over."""
+        return tail_of(self.exposures, self.correlation, self.scenarios, self.seed)
+
+    @property
+    def along(self) -> np.ndarray:
+        """Listings by risk group and return: the list that notes are rounded and dealt along."""
+        return np.lexsort((np.arange(len(self.notes)), self.expected_net_return, self.exposures.risk_group))
+
+    def cvar95(self, orders: np.ndarray, held: Holdings) -> np.ndarray:
+        """Of these orders (positions, rising), from fresh scenarios; null (nan) for who holds nothing."""
+        return cvar_of_holdings(
+            np.searchsorted(orders, held.order), held.listing, held.notes, len(orders), self.exposures, self.correlation,
+            scenarios=self.evaluation_scenarios, seed=self.seed,
+        )
+
+
+@dataclass(frozen=True)
+class Tier:
+    """Orders (positions) with one target, their problem and its solution."""
+
+    orders: np.ndarray
+    problem: TierProblem
+    solution: TierSolution
+
+    @cached_property
+    def prices(self) -> np.ndarray:
+        """What a note of each listing costs: the risk that it adds less its return at the program's price."""
+        return self.solution.marginal_risk - self.solution.return_price * self.problem.expected_net_return
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What is bought, by order and listing: order, listing (positions), notes."""
+
+    order: np.ndarray
+    listing: np.ndarray
+    notes: np.ndarray
+
+
+def joined(held: Sequence[Holdings]) -> Holdings:
+    """Holdings of several orders one after the other, which there must be some of."""
+    return Holdings(*(np.concatenate([getattr(one, name.name) for one in held]) for name in fields(Holdings)))
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What orders buy, one element each: order (position in the input), the rest as in ``models.allocation.Outcomes``."""
+
+    order: np.ndarray
+    allocated: np.ndarray
+    loan_count: np.ndarray
+    expected_net_return: np.ndarray
+    expected_loss: np.ndarray
+    rounding_gap: np.ndarray
+    cvar95: np.ndarray
+
+
+@dataclass(frozen=True)
+class Part:
+    """Orders (positions, rising) of a market that get their notes together. shares: of each tier's notes, all orders', by
+    listing; left: notes of what no tier has taken that are this part's."""
+
+    market: Market
+    tiers: Sequence[Tier]
+    shares: Sequence[np.ndarray]
+    orders: np.ndarray
+    left: np.ndarray
+
+    def give(self, *, with_cvar: bool = True) -> tuple[Totals, Holdings]:
+        """Whole notes for each order: its share of its tier's, then none over a cap, none missing that could be had, and the
+        target reached where it can be. with_cvar: False leaves cvar95 null (nan), as it takes as long for one order as for
+        thousands."""
+        limits, along = self.market.limits, self.market.along
+        stock = Stock(
+            self.left.copy(), self.market.expected_net_return, self.market.exposures.party, self.market.exposures.risk_group
+        )
+        tier_of: dict[int, Tier] = {}
+        holdings: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        for tier, share in zip(self.tiers, self.shares, strict=True):
+            wanted = limits.notes[tier.orders]
+            notes = apportion(int(share.sum()), share.sum() * wanted / wanted.sum(), wanted)
+            order, listing, held = deal(share[along], notes)
+            ends = np.searchsorted(order, np.arange(len(tier.orders) + 1))
+            for rank in np.flatnonzero(np.isin(tier.orders, self.orders)):
+                mine = slice(ends[rank], ends[rank + 1])
+                tier_of[tier.orders[rank]] = tier
+                holdings[tier.orders[rank]] = along[listing[mine]], held[mine]
+
+        groups = np.arange(stock.group.max() + 1)
+        for position in self.orders:
+            if _breaks_a_cap(*holdings[position], stock, limits, position):
+                holding = _open(holdings[position], stock, limits)
+                give_back_excess(
+                    stock, holding, limits.group_caps(position, groups), limits.risk_caps[position], tier_of[position].prices
+                )
+                holdings[position] = _closed(holding)
+        by_price = {id(tier): np.argsort(tier.prices, kind="stable") for tier in self.tiers}
+        for position in self.orders:
+            missing = int(limits.notes[position] - holdings[position][1].sum())
+            if missing > 0:
+                holding = _open(holdings[position], stock, limits)
+                fill(
+                    stock, holding, missing, limits.group_caps(position, groups), limits.risk_caps[position],
+                    by_price[id(tier_of[position])],
+                )
+                holdings[position] = _closed(holding)
+        for position in self.orders:
+            listing, held = holdings[position]
+            solution, target = tier_of[position].solution, float(limits.target_return[position])
+            reachable = solution.reached or target <= (solution.best_return or 0.0)
+            if reachable and held @ stock.expected_net_return[listing] < target * held.sum():
+                holding = _open(holdings[position], stock, limits)
+                swap_to_target(
+                    stock, holding, target, limits.group_caps(position, groups), limits.risk_caps[position],
+                    solution.marginal_risk,
+                )
+                holdings[position] = _closed(holding)
+        return self._given(holdings, with_cvar)
+
+    def _given(self, holdings: Mapping[int, tuple[np.ndarray, np.ndarray]], with_cvar: bool) -> tuple[Totals, Holdings]:
+        own, market = [holdings[position] for position in self.orders], self.market
+        row = np.repeat(np.arange(len(own)), [len(listing) for listing, _ in own])
+        listing, notes = (np.concatenate(one) for one in zip(*own, strict=True))
+        by_listing = np.lexsort((listing, row))
+        listing, notes = listing[by_listing], notes[by_listing]
+        total = np.bincount(row, notes, len(own))
+        weights = csr_matrix((notes / total[row], (row, listing)), shape=(len(own), len(self.left)))
+        rounding_gap = np.full(len(own), np.nan)
+        for tier in self.tiers:
+            rows = np.flatnonzero(np.isin(self.orders, tier.orders) & (total > 0))
+            if len(rows):
+                rounding_gap[rows] = excess_values(weights[rows], tier.problem, tier.solution, market.tail)
+
+        def mean(values: np.ndarray) -> np.ndarray:
+            return np.where(total > 0, weights @ values, np.nan)
+
+        held = Holdings(self.orders[row], listing, notes)
+        totals = Totals(
+            market.orders[self.orders], np.rint(total).astype(np.int64) * market.note, np.bincount(row, minlength=len(own)),
+            mean(market.expected_net_return), mean(market.expected_loss), rounding_gap,
+            market.cvar95(self.orders, held) if with_cvar else np.full(len(own), np.nan),
+        )
+        return totals, held
+
+
+def parts_of(market: Market, tiers: Sequence[Tier]) -> list[Part]:
+    """The tiers' orders in parts of PART_ORDERS by id, with every tier's share set aside.
+
+    Raises ValueError for more notes in a tier than MAX_TIER_NOTES.
+    """
+    left, along, shares = market.notes.copy(), market.along, []
+    for number, tier in enumerate(tiers):
+        amounts = tier.solution.notes[along]
+        # The solver's sums are exact to one in ten million.
+        total = min(int(market.limits.notes[tier.orders].sum()), int(amounts.sum() * (1 + 1e-6) + 1e-6))
+        if total > MAX_TIER_NOTES:
+            raise ValueError(
+                f"{total} notes for the orders with a target of {tier.problem.target_return:.2%}, at most "
+                f"{MAX_TIER_NOTES} fit: raise allocation.note_amount"
+            )
+        share = np.zeros_like(left)
+        share[along] = round_systematically(amounts, total, offset=(number * GOLDEN) % 1.0)
+        shares.append(np.minimum(share, left))
+        left -= shares[-1]
+    orders = np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *(tier.orders for tier in tiers)]))
+    firsts = range(0, len(orders), PART_ORDERS)
+    return [
+        # The notes that are over when a listing's are split evenly go to another part with each listing.
+        Part(
+            market, tiers, shares, orders[first : first + PART_ORDERS],
+            left // len(firsts) + ((number - np.arange(len(left))) % len(firsts) < left % len(firsts)),
+        )
+        for number, first in enumerate(firsts)
+    ]
+
+
+def _breaks_a_cap(
+    listing: np.ndarray, held: np.ndarray, stock: Stock, limits: OrderLimits, position: int
+) -> bool:
+    groups, group = np.unique(stock.group[listing], return_inverse=True)
+    if len(held) and np.any(np.bincount(group, held) > limits.group_caps(position, groups)):
+        return True
+    risk_caps = limits.risk_caps[position]
+    return bool(np.any(np.bincount(stock.risk_group[listing] - 1, held, len(risk_caps)) > risk_caps))
+
+
+def _open(holding: tuple[np.ndarray, np.ndarray], stock: Stock, limits: OrderLimits) -> Holding:
+    return Holding.of(stock, *holding, risk_groups=limits.risk_caps.shape[1])
+
+
+def _closed(holding: Holding) -> tuple[np.ndarray, np.ndarray]:
+    listing = np.flatnonzero(holding.notes)
+    return listing, holding.notes[listing]
