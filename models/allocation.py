@@ -33,6 +33,7 @@ from models.owned import Owned, party_rooms, target_of_new_money, whole_notes_of
 from models.scenarios import DefaultCorrelation, Exposures
 from models.tier_program import (
     SolverFailed,
+    Tail,
     TierProblem,
     most_return,
     return_constraint,
@@ -153,7 +154,7 @@ def allocate(
 
     Raises ValueError for an order or listing id that stands twice, a null or infinite number, a probability that is none
     or does not go with its expected loss, a risk group without a cap or a currency without a note, and more notes in a
-    tier than MAX_TIER_NOTES; SolverFailed when HiGHS finds no optimum in time.
+    tier than can be dealt; SolverFailed when HiGHS finds no optimum in time.
     """
     solved = solve(orders, listings, rules, seed, owned, balance)
     given = [part.give() for part in solved.parts]
@@ -168,7 +169,7 @@ def solve(
     _refuse_bad_input(orders, listings, rules)
     solved = Solved(orders, listings, rules, owned or Owned.nothing(orders.order_id, len(rules.risk_group_caps)))
     for market, book in solved.markets(seed, balance):
-        tiers = _solve_tiers(market, book, rules)
+        tiers = _solve_tiers(market, market.tail(), book, rules)
         solved.books.append((market, tiers))
         solved.parts += parts_of(market, tiers)
     return solved
@@ -183,11 +184,11 @@ def allocate_alone(orders: Orders, listings: Listings, rules: Rules, seed: int) 
     solved = Solved(orders, listings, rules, Owned.nothing(orders.order_id, len(rules.risk_group_caps)))
     given: list[tuple[Market, Holdings]] = []
     for market, book in solved.markets(seed, None):
-        own = []
+        own, tail = [], market.tail()
         for position in book:
             try:
-                tiers = _solve_tiers(market, position[None], rules)
-                totals, held = parts_of(market, tiers)[0].give(with_cvar=False)
+                tiers = _solve_tiers(market, tail, position[None], rules)
+                totals, held = parts_of(market, tiers)[0].give(tail, with_cvar=False)
                 solved.record(totals)
                 solved.explain(market, tiers)
             except SolverFailed as problem:
@@ -244,8 +245,8 @@ def _refuse_bad_input(orders: Orders, listings: Listings, rules: Rules) -> None:
 
 
 class Solved:
-    """Orders whose programs are solved. parts: give them their notes, each by itself, and from what these add up to the
-    outcomes are told. books: markets, and tiers whose orders are allocated together."""
+    """Orders, and what is known of what becomes of them. books: markets, and tiers whose orders are allocated together;
+    parts: of all books, which give orders their notes, each by itself. From what these add up to, the outcomes are told."""
 
     def __init__(self, orders: Orders, listings: Listings, rules: Rules, owned: Owned) -> None:
         count = len(orders.order_id)
@@ -363,9 +364,15 @@ class Solved:
         self.status[order], self.binding_constraint[order], self.message[order] = UNFILLED, SOLVER_FAILED, why
 
     def outcomes(self, given: Iterable[Totals]) -> Outcomes:
-        """What became of the orders, once every part has given its notes: these totals. Raises SolverFailed."""
+        """What became of the orders, once every part has given its notes: these totals. Raises SolverFailed, and ValueError
+        where an order's are missing."""
+        recorded = np.zeros(len(self.allocated), dtype=bool)
         for totals in given:
             self.record(totals)
+            recorded[totals.order] = True
+        missing = sum(int((~recorded[part.market.orders[part.orders]]).sum()) for part in self.parts)
+        if missing:
+            raise ValueError(f"{missing} orders have not been given their notes")
         for market, tiers in self.books:
             self.explain(market, tiers)
         told = {one.name: getattr(self, one.name) for one in fields(Outcomes) if one.name != "owned_net_return"}
@@ -408,9 +415,9 @@ def _rank(ids: np.ndarray) -> np.ndarray:
     return np.unique(ids.astype(str), return_inverse=True)[1]
 
 
-def _solve_tiers(market: Market, orders: np.ndarray, rules: Rules) -> list[Tier]:
+def _solve_tiers(market: Market, tail: Tail, orders: np.ndarray, rules: Rules) -> list[Tier]:
     """Tiers by rising target, solved: first on their own share of every listing, then those short of it once more."""
-    market.tail.forget_old_cuts()
+    tail.forget_old_cuts()
     limits, step, highest = market.limits, rules.target_step, float(market.expected_net_return.max())
     # Targets above every listing are one tier, and those that any portfolio reaches another.
     number = np.ceil(np.clip(limits.target_return[orders], 0, highest + step) / step - 1e-9).astype(np.int64)
@@ -420,7 +427,7 @@ def _solve_tiers(market: Market, orders: np.ndarray, rules: Rules) -> list[Tier]
         for more in np.unique(owns) for one in np.unique(number[owns == more])
     }
     offered = market.notes.astype(float)
-    first = _solve_round(targets, offered, market, rules)
+    first = _solve_round(targets, offered, market, tail, rules)
     if not first.beyond and all(tier.solution.reached for tier in first.tiers):
         return first.tiers
     reached = [tier for tier in first.tiers if tier.solution.reached]
@@ -429,7 +436,7 @@ def _solve_tiers(market: Market, orders: np.ndarray, rules: Rules) -> list[Tier]
         for tier in first.tiers if not tier.solution.reached
     } | first.beyond
     left = offered - sum((tier.solution.notes for tier in reached), np.zeros(len(offered)))
-    second = _solve_round(short, np.clip(left, 0, None), market, rules)
+    second = _solve_round(short, np.clip(left, 0, None), market, tail, rules)
     if not second.beyond:
         return reached + second.tiers
     # All that is to be had: a target above every listing.
@@ -437,7 +444,7 @@ def _solve_tiers(market: Market, orders: np.ndarray, rules: Rules) -> list[Tier]
     for more in sorted({owns for owns, _ in second.beyond}):
         beyond = np.sort(np.concatenate([mine for (owns, _), mine in second.beyond.items() if owns == more]))
         problem = _problem(beyond, highest + step, second.offered_per_note, market, rules)
-        tiers.append(Tier(beyond, problem, solve_tier(problem, market.tail)))
+        tiers.append(Tier(beyond, problem, solve_tier(problem, tail)))
     return tiers
 
 
@@ -455,6 +462,7 @@ def _solve_round(
     targets: Mapping[tuple[bool, float], np.ndarray],
     offered: np.ndarray,
     market: Market,
+    tail: Tail,
     rules: Rules,
 ) -> _Round:
     """Offer listings (in notes) to the tiers pro rata to their money and solve each tier within reach."""
@@ -479,7 +487,7 @@ def _solve_round(
                 continue
             target = float(limits.target_return[mine].max())
         problem = _problem(mine, target, per_note, market, rules)
-        tiers.append(Tier(mine, problem, solve_tier(problem, market.tail)))
+        tiers.append(Tier(mine, problem, solve_tier(problem, tail)))
     return _Round(tiers, beyond, per_note)
 
 

@@ -1,8 +1,8 @@
 """Whole notes for the orders of one book, once its programs are solved: part by part, wherever that is done. NumPy, no Spark.
 
-Every tier's share is set aside in whole notes, and what no tier has taken is split evenly between parts, before any order
-gets a note. So parts of a book are given their notes independently of each other, on one machine or on many, with the same
-result: a note that one part leaves is not offered to the others.
+Each tier's share is set aside in whole notes and dealt to parts of the book, and what no tier has taken is split evenly
+between them, before any order gets a note. So parts give their orders notes independently of each other, on one machine or
+on many, with the same result.
 """
 
 from __future__ import annotations
@@ -31,25 +31,18 @@ from models.whole_notes import (
 
 # Orders of one part.
 PART_ORDERS = 25_000
-# Notes of one tier are dealt one by one in memory, some 60 bytes each.
+# Notes of one tier are dealt one by one in memory, some 100 bytes each.
 MAX_TIER_NOTES = 20_000_000
-
-
-def tail_of(exposures: Exposures, correlation: DefaultCorrelation, scenarios: int, seed: int) -> Tail:
-    """What programs minimise over: the listings' conditional mean losses in so many scenarios."""
-    return Tail(
-        conditional_losses(exposures, correlation, correlation.factors(scenarios, seed, "optimise")), exposures.severity
-    )
 
 
 @dataclass(frozen=True)
 class Market:
-    """What the orders of one currency buy from. orders and listings: positions in the input, by id, which all other arrays
-    follow; positions elsewhere in this module are those in these two.
+    """The orders of one currency and what they buy from. orders and listings: positions in the input, by id, which all other
+    arrays follow; positions elsewhere in this module are those in these two.
 
-    note: in minor units; notes: that each listing has left; exposures: at the scenarios' level of default; correlation,
-    scenarios and evaluation_scenarios as in ``models.allocation.Rules``, seed and balance as in
-    ``models.allocation.allocate``.
+    note: in minor units; notes: that each listing has left; expected_loss: as valued, where exposures are at the scenarios'
+    level of default; correlation, scenarios and evaluation_scenarios as in ``models.allocation.Rules``, seed and balance as
+    in ``models.allocation.allocate``.
     """
 
     orders: np.ndarray
@@ -66,16 +59,12 @@ class Market:
     evaluation_scenarios: int
     seed: int
 
-    def __getstate__(self) -> dict[str, object]:
-        """Without the tail, which is made anew sooner than it is sent."""
-        return {one.name: getattr(self, one.name) for one in fields(self)}
+    def tail(self) -> Tail:
+        """What programs minimise over: the listings' conditional mean losses, made anew at each call."""
+        factors = self.correlation.factors(self.scenarios, self.seed, "optimise")
+        return Tail(conditional_losses(self.exposures, self.correlation, factors), self.exposures.severity)
 
     @cached_property
-    def tail(self) -> Tail:
-        """What programs minimise over."""
-        return tail_of(self.exposures, self.correlation, self.scenarios, self.seed)
-
-    @property
     def along(self) -> np.ndarray:
         """Listings by risk group and return: the list that notes are rounded and dealt along."""
         return np.lexsort((np.arange(len(self.notes)), self.expected_net_return, self.exposures.risk_group))
@@ -112,7 +101,7 @@ class Holdings:
 
 
 def joined(held: Sequence[Holdings]) -> Holdings:
-    """Holdings of several orders one after the other, which there must be some of."""
+    """Holdings of several orders, at least one, one after the other."""
     return Holdings(*(np.concatenate([getattr(one, name.name) for one in held]) for name in fields(Holdings)))
 
 
@@ -131,34 +120,36 @@ class Totals:
 
 @dataclass(frozen=True)
 class Part:
-    """Orders (positions, rising) of a market that get their notes together. shares: of each tier's notes, all orders', by
-    listing; left: notes of what no tier has taken that are this part's."""
+    """Orders (positions, rising) of a market that get their notes together. shares: by tier, of its notes those of this
+    part's orders, as places in ``Market.along``, rising, and notes; left: its part of what no tier has taken."""
 
     market: Market
     tiers: Sequence[Tier]
-    shares: Sequence[np.ndarray]
+    shares: Sequence[tuple[np.ndarray, np.ndarray]]
     orders: np.ndarray
     left: np.ndarray
 
-    def give(self, *, with_cvar: bool = True) -> tuple[Totals, Holdings]:
-        """Whole notes for each order: its share of its tier's, then none over a cap, none missing that could be had, and the
-        target reached where it can be. with_cvar: False leaves cvar95 null (nan), as it takes as long for one order as for
-        thousands."""
+    def give(self, tail: Tail | None = None, *, with_cvar: bool = True) -> tuple[Totals, Holdings]:
+        """Whole notes for each order: of its tier's, then none over a cap, none missing that could be had of what the part
+        has, and the target reached where that lets it. What another part has left is not offered: in books of several
+        parts an order can so stay a note short of what all listings had room for.
+
+        tail: the market's, None to make it. with_cvar: False leaves cvar95 null (nan), which takes as long for one order as
+        for thousands."""
         limits, along = self.market.limits, self.market.along
         stock = Stock(
             self.left.copy(), self.market.expected_net_return, self.market.exposures.party, self.market.exposures.risk_group
         )
         tier_of: dict[int, Tier] = {}
         holdings: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        for tier, share in zip(self.tiers, self.shares, strict=True):
-            wanted = limits.notes[tier.orders]
-            notes = apportion(int(share.sum()), share.sum() * wanted / wanted.sum(), wanted)
-            order, listing, held = deal(share[along], notes)
-            ends = np.searchsorted(order, np.arange(len(tier.orders) + 1))
-            for rank in np.flatnonzero(np.isin(tier.orders, self.orders)):
+        for tier, (places, share) in zip(self.tiers, self.shares, strict=True):
+            own = tier.orders[np.isin(tier.orders, self.orders)]
+            order, place, held = deal(share, _notes_of(share.sum(), limits.notes[own]))
+            ends = np.searchsorted(order, np.arange(len(own) + 1))
+            for rank, position in enumerate(own):
                 mine = slice(ends[rank], ends[rank + 1])
-                tier_of[tier.orders[rank]] = tier
-                holdings[tier.orders[rank]] = along[listing[mine]], held[mine]
+                tier_of[position] = tier
+                holdings[position] = along[places[place[mine]]], held[mine]
 
         groups = np.arange(stock.group.max() + 1)
         for position in self.orders:
@@ -189,9 +180,11 @@ class Part:
                     solution.marginal_risk,
                 )
                 holdings[position] = _closed(holding)
-        return self._given(holdings, with_cvar)
+        return self._added_up(holdings, tail or self.market.tail(), with_cvar)
 
-    def _given(self, holdings: Mapping[int, tuple[np.ndarray, np.ndarray]], with_cvar: bool) -> tuple[Totals, Holdings]:
+    def _added_up(
+        self, holdings: Mapping[int, tuple[np.ndarray, np.ndarray]], tail: Tail, with_cvar: bool
+    ) -> tuple[Totals, Holdings]:
         own, market = [holdings[position] for position in self.orders], self.market
         row = np.repeat(np.arange(len(own)), [len(listing) for listing, _ in own])
         listing, notes = (np.concatenate(one) for one in zip(*own, strict=True))
@@ -203,7 +196,7 @@ class Part:
         for tier in self.tiers:
             rows = np.flatnonzero(np.isin(self.orders, tier.orders) & (total > 0))
             if len(rows):
-                rounding_gap[rows] = excess_values(weights[rows], tier.problem, tier.solution, market.tail)
+                rounding_gap[rows] = excess_values(weights[rows], tier.problem, tier.solution, tail)
 
         def mean(values: np.ndarray) -> np.ndarray:
             return np.where(total > 0, weights @ values, np.nan)
@@ -218,34 +211,46 @@ class Part:
 
 
 def parts_of(market: Market, tiers: Sequence[Tier]) -> list[Part]:
-    """The tiers' orders in parts of PART_ORDERS by id, with every tier's share set aside.
+    """The tiers' orders in parts of PART_ORDERS by id, with the notes that are theirs.
 
     Raises ValueError for more notes in a tier than MAX_TIER_NOTES.
     """
-    left, along, shares = market.notes.copy(), market.along, []
+    orders = np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *(tier.orders for tier in tiers)]))
+    count = -(-len(orders) // PART_ORDERS)
+    left, along = market.notes.copy(), market.along
+    shares: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in range(count)]
     for number, tier in enumerate(tiers):
-        amounts = tier.solution.notes[along]
+        amounts, wanted = tier.solution.notes[along], market.limits.notes[tier.orders]
         # The solver's sums are exact to one in ten million.
-        total = min(int(market.limits.notes[tier.orders].sum()), int(amounts.sum() * (1 + 1e-6) + 1e-6))
+        total = min(int(wanted.sum()), int(amounts.sum() * (1 + 1e-6) + 1e-6))
         if total > MAX_TIER_NOTES:
             raise ValueError(
                 f"{total} notes for the orders with a target of {tier.problem.target_return:.2%}, at most "
                 f"{MAX_TIER_NOTES} fit: raise allocation.note_amount"
             )
-        share = np.zeros_like(left)
-        share[along] = round_systematically(amounts, total, offset=(number * GOLDEN) % 1.0)
-        shares.append(np.minimum(share, left))
-        left -= shares[-1]
-    orders = np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *(tier.orders for tier in tiers)]))
-    firsts = range(0, len(orders), PART_ORDERS)
+        share = np.minimum(round_systematically(amounts, total, offset=(number * GOLDEN) % 1.0), left[along])
+        left[along] -= share
+        part_of = np.searchsorted(orders, tier.orders) // PART_ORDERS
+        of_parts = np.bincount(part_of, _notes_of(share.sum(), wanted), count).astype(np.int64)
+        part, place, notes = deal(share, of_parts)
+        ends = np.searchsorted(part, np.arange(count + 1))
+        for one in range(count):
+            mine = slice(ends[one], ends[one + 1])
+            shares[one].append((place[mine], notes[mine]))
+    # The notes that are over when a listing's are split evenly go to another part with each listing.
+    turn = np.arange(len(left))
     return [
-        # The notes that are over when a listing's are split evenly go to another part with each listing.
         Part(
-            market, tiers, shares, orders[first : first + PART_ORDERS],
-            left // len(firsts) + ((number - np.arange(len(left))) % len(firsts) < left % len(firsts)),
+            market, tiers, shares[number], orders[number * PART_ORDERS : (number + 1) * PART_ORDERS],
+            left // count + ((number - turn) % count < left % count),
         )
-        for number, first in enumerate(firsts)
+        for number in range(count)
     ]
+
+
+def _notes_of(share: int, wanted: np.ndarray) -> np.ndarray:
+    """A share of notes split over orders in proportion to the notes that they want."""
+    return apportion(int(share), share * wanted / max(1, wanted.sum()), wanted)
 
 
 def _breaks_a_cap(

@@ -213,10 +213,13 @@ class _Program:
             self.solver.addRow(least, most, 0, np.zeros(0, dtype=np.int32), np.zeros(0))
 
     def _slices(self, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Slices of holdings up to upper: whose (position), width in notes and mean slope of the squared weight."""
+        """Slices of holdings up to upper: whose (position), width in notes and mean slope of the squared weight.
+
+        A slice narrower than LEAST_NOTES is part of the one below: without it the program could not place all that there is."""
         ends = self.problem.slice_ends
         starts = np.concatenate([[0.0], ends[:-1]])
         width = np.clip(upper[:, None] - starts, 0, ends - starts)
+        width[:, :-1] += np.where(width[:, 1:] > LEAST_NOTES, 0.0, width[:, 1:])
         whose, which = np.nonzero(width > LEAST_NOTES)
         return whose, width[whose, which], (starts + ends)[which] / max(self.problem.notes, 1.0)
 

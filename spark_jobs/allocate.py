@@ -381,10 +381,12 @@ def allocation_of(given: DataFrame, orders: pa.Table, listings: pa.Table) -> Dat
     given: by give_notes of these orders and listings, whose positions it has."""
     spark = given.sparkSession
     columns = ["loan_id", "borrower_id", "identity_group_id", "risk_group", "expected_net_return", "currency"]
-    of_order = spark.createDataFrame(_at(orders, "order").select(["order", "order_id", "amount"])).withColumnRenamed("amount", "order_amount")
+    of_order = spark.createDataFrame(_at(orders, "order").select(["order", "order_id", "amount"]))
     of_listing = spark.createDataFrame(_at(listings, "listing").select(["listing", *columns]))
     return (
-        holdings_of(given).join(F.broadcast(of_order), on="order").join(F.broadcast(of_listing), on="listing")
+        holdings_of(given)
+        .join(F.broadcast(of_order.withColumnRenamed("amount", "order_amount")), on="order")
+        .join(F.broadcast(of_listing), on="listing")
         .withColumn("weight", F.round(F.col("amount") / F.col("order_amount"), DECIMALS))
         .drop("order", "listing", "order_amount")
     )

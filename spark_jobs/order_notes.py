@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from models.order_notes import Part, Totals
 
-_GIVEN = (
+_ROWS = (
     "order bigint, allocated bigint, loan_count bigint, expected_net_return double, expected_loss double, "
     "rounding_gap double, cvar95 double, holdings array<struct<listing: bigint, amount: bigint>>"
 )
@@ -26,12 +26,12 @@ def give_notes(spark: SparkSession, parts: Sequence[Part]) -> DataFrame:
     def give(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for number in batch.column(0).to_pylist():
-                yield _given(sent.value[number])
+                yield _batch_of(sent.value[number])
 
-    return spark.range(0, len(parts), 1, max(1, len(parts))).mapInArrow(give, _GIVEN)
+    return spark.range(0, len(parts), 1, max(1, len(parts))).mapInArrow(give, _ROWS)
 
 
-def _given(part: Part) -> pa.RecordBatch:
+def _batch_of(part: Part) -> pa.RecordBatch:
     totals, held = part.give()
     ends = np.searchsorted(held.order, part.orders, side="right")
     holdings = pa.ListArray.from_arrays(

@@ -441,7 +441,8 @@ def test_order_of_the_input_does_not_matter(drawn, seed, part_orders):
 @hypothesis_settings(max_examples=60, deadline=None)
 @given(markets())
 def test_no_room_is_left_that_an_order_could_still_use(drawn):
-    """Money left over means that no open listing could still take a note of it under the order's caps."""
+    """Money left over means that no open listing could still take a note of it under the order's caps; of books of one part,
+    as others may leave a note in another part."""
     book, market, rules = drawn
     result = allocate(book, market, rules)
     note = rules.note["USD"]

@@ -141,6 +141,14 @@ def test_balance_that_listings_cannot_hold_places_what_it_can():
     assert found.notes == pytest.approx([10, 10], abs=1e-4)
 
 
+def test_a_hair_over_the_end_of_a_slice_is_placed_too():
+    """The second listing ends 5e-6 of a note over the slice that ends at 8."""
+    tier = problem([7.23809524, 8.00000495], [0.07, 0.09], [1, 0], [1, 2], notes=40.0, group_cap=23.0)
+    volume, mean = most_return(tier)
+    assert volume == pytest.approx(15.23810019)
+    assert mean == pytest.approx((7.23809524 * 0.07 + 8.00000495 * 0.09) / volume)
+
+
 def test_a_solver_that_loses_its_way_begins_anew():
     # From the greedy vertex of this market HiGHS's primal simplex method ends with neither an optimum nor a proof of none.
     tier = problem(

@@ -30,7 +30,7 @@ from conf.tables import (
     Table,
 )
 from models import order_notes
-from models.allocation import Listings, Orders, Outcomes, allocate, solve
+from models.allocation import Outcomes, allocate, solve
 from models.hazard import Curves, Hazard, NoHistory
 from models.open_listings import Terms, build_open_listings, build_valuation, with_score
 from spark_jobs import allocate as job
@@ -48,7 +48,7 @@ from spark_jobs.allocate import (
 from spark_jobs.counted_nights import CountedNight
 from spark_jobs.lake import Lake
 from spark_jobs.manifest import Night
-from spark_jobs.order_notes import give_notes, holdings_of, totals_of
+from spark_jobs.order_notes import give_notes, totals_of
 
 AS_OF = date(2020, 6, 30)
 EARLIER = date(2020, 6, 1)
@@ -379,29 +379,62 @@ def test_columns_are_typed_even_where_nothing_is_allocated(spark, settings):
 
 
 def test_executors_give_the_notes_that_one_process_gives(spark, settings, monkeypatch):
+    """Two currencies, orders that own something, parts of 20 orders, ids in no order."""
     monkeypatch.setattr(order_notes, "PART_ORDERS", 20)
     random = np.random.default_rng(3)
-    probability = random.uniform(0.01, 0.3, 200)
-    market = Listings(
-        loan_id=random.permutation([f"l{number}" for number in range(200)]).astype(object),
-        identity_group_id=random.integers(0, 190, 200).astype(str).astype(object), risk_group=random.integers(1, 6, 200),
-        remaining=random.integers(0, 3_000_00, 200), expected_net_return=random.normal(0.06, 0.03, 200),
-        prob_default_lifetime=probability, expected_loss=0.5 * probability, currency=np.full(200, "USD", dtype=object),
-    )
-    book = Orders(
-        order_id=random.permutation([f"o{number}" for number in range(50)]).astype(object),
-        amount=random.integers(500_00, 9_000_00, 50), target_return=random.choice([0.05, 0.07, 0.3], 50),
-        currency=np.full(50, "USD", dtype=object),
-    )
+    loans, many = 300, 70
+    probability = random.uniform(0.01, 0.3, loans)
+    listings = pa.table({
+        "loan_id": random.permutation([f"l{number}" for number in range(loans)]),
+        "borrower_id": [f"b{number}" for number in range(loans)],
+        "identity_group_id": [f"g{number}" for number in random.integers(0, 280, loans)],
+        "risk_group": pa.array(random.integers(1, 6, loans), pa.int32()),
+        "remaining_amount": random.integers(0, 3_000_00, loans),
+        "expected_net_return": random.normal(0.06, 0.03, loans),
+        "prob_default_lifetime": probability, "expected_loss": 0.5 * probability,
+        "currency": random.choice(["USD", "KRW"], loans),
+    })
+    held = np.where(random.random(many) < 0.4, random.integers(1, 200_00, many), 0)
+    orders = pa.table({
+        "order_id": random.permutation([f"o{number}" for number in range(many)]),
+        "investor_id": [f"i{number}" for number in random.integers(0, 50, many)],
+        "amount": random.integers(500_00, 9_000_00, many),
+        "currency": random.choice(["USD", "KRW"], many), "target_return": random.choice([0.05, 0.07, 0.3], many),
+        "held_amount": held, "held_loan_count": (held > 0).astype(int), "held_net_return": np.where(held > 0, 0.06, 0.0),
+        **{f"held_of_{group}": held if group == 1 else 0 * held for group in range(1, 6)}, "closed_amount": 0 * held,
+    })
+    owners = np.flatnonzero(held)
+    parties = pa.table({
+        "order_id": orders["order_id"].take(pa.array(owners)), "investor_id": orders["investor_id"].take(pa.array(owners)),
+        "identity_group_id": [f"g{number}" for number in random.integers(0, 280, len(owners))],
+        "currency": orders["currency"].take(pa.array(owners)), "principal_outstanding": held[owners],
+    })
     rules = rules_of(settings, settings.allocation.risk_group_caps, settings.allocation.asset_correlations)
-    alone, solved = allocate(book, market, rules, 5), solve(book, market, rules, 5)
-    assert len(solved.parts) == 3
+    rules = replace(rules, note={"USD": 25_00, "KRW": 30_00})
+    night = job.book_of(orders), job.market_of(listings), rules, 5, job.owned_of(orders, parties, 5)
+    alone, solved = allocate(*night), solve(*night)
+    assert len(solved.parts) == 5
+
     given = give_notes(spark, solved.parts).persist()
-    held = sorted(map(tuple, holdings_of(given).collect()))
-    assert held == sorted(zip(alone.order.tolist(), alone.listing.tolist(), alone.amount.tolist(), strict=True))
+    found = [
+        tuple(row) for row in job.allocation_of(given, orders, listings)
+        .select("order_id", "loan_id", "borrower_id", "risk_group", "amount", "currency", "weight").collect()
+    ]
+    order, listing = orders.to_pylist(), listings.to_pylist()
+    expected = [
+        (order[one]["order_id"], *(listing[other][name] for name in ("loan_id", "borrower_id", "risk_group")), amount,
+         order[one]["currency"], pytest.approx(amount / order[one]["amount"]))
+        for one, other, amount in zip(alone.order, alone.listing, alone.amount.tolist(), strict=True)
+    ]
+    assert sorted(found) == sorted(expected, key=lambda row: row[:2]) and len({row[-2] for row in found}) == 2
     outcomes = solved.outcomes([totals_of(given)])
     for one in fields(Outcomes):
         np.testing.assert_array_equal(getattr(outcomes, one.name), getattr(alone, one.name))
+    taken = np.bincount(alone.listing, alone.amount, loans).astype(np.int64)
+    left = job.left_of(listings, given)["remaining_amount"].to_numpy()
+    np.testing.assert_array_equal(left, listings["remaining_amount"].to_numpy() - taken)
+    with pytest.raises(ValueError, match="orders have not been given their notes"):
+        solve(*night).outcomes([])
 
 
 def given(order_id: str, loan_id: str, amount: str, day: date, batch_id: str, **changes) -> dict:
