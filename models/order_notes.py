@@ -29,10 +29,17 @@ from models.whole_notes import (
     swap_to_target,
 )
 
-# Orders of one part.
+# Orders of one part: a number of its own, as what orders get must not depend on how many executors there are. However few
+# orders it has, a part draws all listings' losses anew.
 PART_ORDERS = 25_000
 # Notes of one tier are dealt one by one in memory, some 100 bytes each.
 MAX_TIER_NOTES = 20_000_000
+
+
+def tail_of(exposures: Exposures, correlation: DefaultCorrelation, scenarios: int, seed: int) -> Tail:
+    """What programs minimise over: the listings' conditional mean losses in so many scenarios."""
+    factors = correlation.factors(scenarios, seed, "optimise")
+    return Tail(conditional_losses(exposures, correlation, factors), exposures.severity)
 
 
 @dataclass(frozen=True)
@@ -60,9 +67,8 @@ class Market:
     seed: int
 
     def tail(self) -> Tail:
-        """What programs minimise over: the listings' conditional mean losses, made anew at each call."""
-        factors = self.correlation.factors(self.scenarios, self.seed, "optimise")
-        return Tail(conditional_losses(self.exposures, self.correlation, factors), self.exposures.severity)
+        """What programs minimise over, made anew at each call."""
+        return tail_of(self.exposures, self.correlation, self.scenarios, self.seed)
 
     @cached_property
     def along(self) -> np.ndarray:

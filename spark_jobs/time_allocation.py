@@ -20,8 +20,8 @@ from scipy.sparse import csc_matrix, hstack, identity, vstack
 
 from conf.settings import Settings
 from models.allocation import Listings, Orders, Rules, solve
-from models.order_notes import Part, Totals
-from models.scenarios import CVAR_LEVEL, Exposures, conditional_losses, tail_weights
+from models.order_notes import Part, Totals, tail_of
+from models.scenarios import CVAR_LEVEL, Exposures, tail_weights
 from models.tier_program import SolverFailed, Tail, TierProblem, solve_tier
 from spark_jobs.allocate import rules_of
 from spark_jobs.order_notes import give_notes, holdings_of, totals_of
@@ -119,8 +119,7 @@ def drawn(listings: int, rules: Rules, random: np.random.Generator) -> tuple[Tie
         risk_group=risk_group, remaining=remaining * rules.note["USD"], expected_net_return=net_return,
         prob_default_lifetime=prob_default, expected_loss=expected_loss, currency=np.full(listings, "USD", dtype=object),
     )
-    factors = rules.correlation.factors(rules.scenarios, 1, "optimise")
-    return problem, Tail(conditional_losses(exposures, rules.correlation, factors), exposures.severity), market
+    return problem, tail_of(exposures, rules.correlation, rules.scenarios, seed=1), market
 
 
 def full_program(problem: TierProblem, tail: Tail) -> float:
