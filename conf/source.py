@@ -318,7 +318,8 @@ class Source(_Model):
 
     outcome: default_within_horizon (label: a default within horizon_months) or default_ever (an eventual default,
     with censoring). default_days: days past due that are a default; null where only a charge-off is one, as for a source
-    that tells of no other outcome than its own. blocks: the feature blocks that its files can fill; none for a source of companies.
+    that tells of no other outcome than its own. indeterminate_days: days past due, fewer than a default's, that leave someone
+    without a default neither good nor bad for the sub-models; null: nobody. blocks: the feature blocks that its files can fill; none for a source of companies.
     account_month_lag_days: how many days after a month's end its account months are known; a month counts from then on,
     for everyone. Realised columns of a file tell of nothing but a course: the tables loan, repayment and company alone may read
     them, and no term of a listing. evaluation: how scores are held against outcomes. settings override conf/mosaic.yaml.
@@ -331,6 +332,7 @@ class Source(_Model):
     horizon_months: int = Field(ge=1)
     outcome: Literal["default_within_horizon", "default_ever"]
     default_days: int | None = Field(90, ge=1)
+    indeterminate_days: int | None = Field(None, ge=1)
     blocks: tuple[Block, ...] = ()
     account_month_lag_days: int = Field(0, ge=0, le=28)
     files: dict[str, LandedFile] = Field(min_length=1)
@@ -352,6 +354,8 @@ class Source(_Model):
                 raise ValueError(f"tables.{name}: no such table; a source can fill {mappable}")
             for number, mapping in enumerate(mappings):
                 self._check(f"tables.{name}.{number}", name, mapping)
+        if self.indeterminate_days and self.indeterminate_days >= (self.default_days or 0):
+            raise ValueError(f"indeterminate_days: {self.indeterminate_days} is not below default_days, {self.default_days}: these are defaults")
         if not self.blocks and "borrower" in self.tables:
             raise ValueError("blocks: a source of borrowers offers at least one feature block")
         if self.orders and self.orders.from_file not in self.files:

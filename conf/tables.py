@@ -239,11 +239,12 @@ TRAINING_SET = _gold(
     "training_set",
     """borrower_id STRING NOT NULL, as_of_date DATE NOT NULL, cohort_month DATE NOT NULL,
     identity_group_id STRING NOT NULL, standing STRING NOT NULL, loan_id STRING NOT NULL, months_on_book INT NOT NULL,
-    is_default BOOLEAN NOT NULL, default_on DATE, watched_share DOUBLE NOT NULL, term_share DOUBLE NOT NULL, """
+    is_default BOOLEAN NOT NULL, default_on DATE, is_indeterminate BOOLEAN NOT NULL, watched_share DOUBLE NOT NULL, term_share DOUBLE NOT NULL, """
     + ", ".join(f"{feature.name} DOUBLE" for feature in FEATURES),
     ("borrower_id", "as_of_date"),
     "train_credit",
-    """Cohorts with the outcome as it was knowable on the training date. cohort_month: last day of the month.
+    """Cohorts with the outcome as it was knowable on the training date. cohort_month: last day of the month. is_indeterminate: late
+    within the outcome window, by the source's indeterminate_days, and no default.
     watched_share: how much of the row's default risk had been watched on the training date; 1 for a passed horizon. term_share:
     risk over its loan's term, as a share of the risk over the horizon; 1 where the outcome is asked for a horizon.""",
     "cohort_month",

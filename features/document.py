@@ -33,7 +33,7 @@ def row(feature: Feature) -> str:
     """One feature as a row of a Markdown table."""
     cells = (
         f"`{feature.name}`", feature.meaning, feature.unit, limits(feature), fill(feature),
-        "yes" if feature.shared else "", feature.source,
+        {1: "+", 0: "", -1: "-"}[feature.raises_risk], "yes" if feature.shared else "", feature.source,
     )
     return f"| {' | '.join(cells)} |"
 
@@ -49,14 +49,15 @@ def document() -> str:
         "",
         "One value per borrower and as-of date, a double, null where nothing is known by then; a range holds for what"
         " is known and is checked by the gate. Fill: what models that need numbers put for a null, beside an indicator.",
+        "Risk: + where the time series model (LightGBM) takes more of it for more risk everywhere, all else equal, - for less.",
     ]
     for block in BLOCKS:
         lines += [
             "",
             f"## {TITLES[block]}: {len(block_features(block))}",
             "",
-            "| feature | meaning | unit | range | fill | shared | from |",
-            "| --- | --- | --- | --- | --- | --- | --- |",
+            "| feature | meaning | unit | range | fill | risk | shared | from |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- |",
             *(row(feature) for feature in block_features(block)),
         ]
     return "\n".join(lines) + "\n"

@@ -21,9 +21,9 @@ TAIL_MONTHS = 12
 """So many of the last months on book that were watched tell the hazard of those that no loan has reached yet."""
 
 
-def known_default_days(training_date: date) -> Column:
-    """The days of the borrower's defaults known on the training date, sorted; reads default_events."""
-    known = F.filter("default_events", lambda event: event["known_from"] <= F.lit(training_date))
+def known_default_days(training_date: date, events: str = "default_events") -> Column:
+    """The days of the borrower's defaults known on the training date, sorted; reads a column of events."""
+    known = F.filter(events, lambda event: event["known_from"] <= F.lit(training_date))
     return F.array_sort(F.transform(known, lambda event: event["default_on"]))
 
 
@@ -34,7 +34,7 @@ def with_outcome(spine: DataFrame, training_date: date, horizon_months: int | No
     out to have been in default on the as-of date already, before the platform knew: neither good nor yet to default.
     """
     day = F.col("as_of_date")
-    last_day = F.lit(training_date) if horizon_months is None else F.add_months(day, horizon_months)
+    last_day = _last_day(training_date, horizon_months)
     days = known_default_days(training_date)
     return (
         spine.where(~F.exists(days, lambda default_on: default_on <= day))
@@ -43,12 +43,29 @@ def with_outcome(spine: DataFrame, training_date: date, horizon_months: int | No
     )
 
 
+def with_indeterminate(rows: DataFrame, training_date: date, horizon_months: int | None) -> DataFrame:
+    """Adds is_indeterminate: no default, but an event of late_events in the outcome window (with_outcome).
+
+    late_events: as default_events, of fewer days past due. Scorecards call them neither good nor bad (Siddiqi 2006, "Credit
+    risk scorecards", indeterminates).
+    """
+    late = F.exists(
+        known_default_days(training_date, "late_events"), lambda on: (on > F.col("as_of_date")) & (on <= _last_day(training_date, horizon_months))
+    )
+    return rows.withColumn("is_indeterminate", ~F.col("is_default") & late)
+
+
+def _last_day(training_date: date, horizon_months: int | None) -> Column:
+    """The end of a row's outcome window."""
+    return F.lit(training_date) if horizon_months is None else F.add_months("as_of_date", horizon_months)
+
+
 def with_live_obligation(spine: DataFrame, loan: DataFrame, training_date: date, horizon_months: int | None) -> DataFrame:
     """The rows of borrowers who owed something on a day of the outcome window, as known on the training date.
 
     An application that was never funded, of someone without another loan, could not default: it has no outcome.
     """
-    last_day = F.lit(training_date) if horizon_months is None else F.add_months(F.col("as_of_date"), horizon_months)
+    last_day = _last_day(training_date, horizon_months)
     owed = (
         loan.where(F.col("known_from") <= F.lit(training_date))
         .groupBy("borrower_id", "loan_id")

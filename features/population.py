@@ -41,15 +41,15 @@ def build_default_events(loan: DataFrame, repayment: DataFrame, default_days: in
     return past_due.unionByName(charged_off)
 
 
-def with_default_events(spine: DataFrame, events: DataFrame) -> DataFrame:
-    """Adds default_events, all the borrower's events as an array of (default_on, known_from); empty for none."""
+def with_default_events(spine: DataFrame, events: DataFrame, column: str = "default_events") -> DataFrame:
+    """Adds a column of all the borrower's events, as an array of (default_on, known_from); empty for none."""
     by_borrower = events.groupBy("borrower_id").agg(
         F.sort_array(F.collect_set(F.struct("default_on", "known_from"))).alias("events")
     )
     none = F.array().cast("array<struct<default_on:date,known_from:date>>")
     return (
         spine.join(by_borrower, on="borrower_id", how="left")
-        .withColumn("default_events", F.coalesce("events", none))
+        .withColumn(column, F.coalesce("events", none))
         .drop("events")
     )
 

@@ -13,7 +13,7 @@ from conf.settings import Training
 from conf.source import Source
 from conf.tables import TRAINING_SET
 from features.blocks import with_features
-from features.labels import build_incidence, with_exposure, with_live_obligation, with_outcome
+from features.labels import build_incidence, with_exposure, with_indeterminate, with_live_obligation, with_outcome
 from features.point_in_time import SPINE_KEY, narrowed, with_known_until, with_row_as_known
 from features.population import (
     build_applications,
@@ -131,6 +131,11 @@ def build_training_set(
     spine = spine.drop("identity_group_id").join(party, on="borrower_id", how="inner")
     labelled = with_live_obligation(spine, loan, as_of_date, horizon_months)
     labelled = with_outcome(labelled, as_of_date, horizon_months).drop("default_events")
+    if source.indeterminate_days:
+        late = build_default_events(loan, repayment, source.indeterminate_days)
+        labelled = with_indeterminate(with_default_events(labelled, late, "late_events"), as_of_date, horizon_months).drop("late_events")
+    else:
+        labelled = labelled.withColumn("is_indeterminate", F.lit(False))
     if horizon_months is None:
         newest = F.max_by(F.struct("term_months", "originated_on"), "known_from").alias("newest")
         terms = loan.groupBy("loan_id").agg(newest).select("loan_id", "newest.*")

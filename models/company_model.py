@@ -28,7 +28,7 @@ from features.company_labels import HORIZON_YEARS
 from models.calibration import Calibrator, fit_calibrator
 from models.credit_model import Origin, TooFewDefaults
 from models.drift import Bins, bins_of
-from models.lightgbm_spark import LightGBMClassifier
+from models.lightgbm_spark import LightGBMClassifier, monotone_constraints
 
 FORMAT = 2
 BOOSTER_FILE, DESCRIPTION_FILE = "booster.txt", "company_model.json"
@@ -142,12 +142,6 @@ def _with_years(matrix: np.ndarray, years: int) -> np.ndarray:
     return np.column_stack([matrix, np.full(len(matrix), float(years))])
 
 
-def monotone_constraints(features: tuple[str, ...]) -> str:
-    """LightGBM's constraints in the order of the features, the number of years, which is free, last."""
-    signs = {feature.name: feature.raises_risk for feature in COMPANY_FEATURES}
-    return ",".join(str(signs[name]) for name in features) + ",0"
-
-
 def fit_company_model(training: DataFrame, calibration: DataFrame, company: Company, seed: int, origin: Origin) -> CompanyModel:
     """The model learnt on the periods of one part and calibrated on those of another (see features.company_labels.with_periods).
 
@@ -161,9 +155,10 @@ def fit_company_model(training: DataFrame, calibration: DataFrame, company: Comp
     ).first()
     features = tuple(name for name in names if spreads[name][0] is not None and spreads[name][0] < spreads[name][1])
     _require_events(spreads["events"], company.min_events, "training")
+    columns = [*features, YEARS_AHEAD]
     learner = LightGBMClassifier(
-        inputCols=[*features, YEARS_AHEAD], keyCols=[*KEYS, YEARS_AHEAD], labelCol="is_distress", seed=seed,
-        parameters={**company.lightgbm, "monotone_constraints": monotone_constraints(features)},
+        inputCols=columns, keyCols=[*KEYS, YEARS_AHEAD], labelCol="is_distress", seed=seed,
+        parameters={**company.lightgbm, "monotone_constraints": monotone_constraints(columns, COMPANY_FEATURES)},
     )
     uncalibrated = CompanyModel(
         origin, features, learner.fit(training).booster, Calibrator(1.0, 1.0, 0.0, "calibration_cohort"), company.grades, {}

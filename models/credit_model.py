@@ -56,7 +56,6 @@ from models.sub_models import (
     out_of_fold,
     place_for_training,
     with_inputs,
-    with_label_weight,
     with_log_odds,
 )
 from models.term_offset import TERM, TermOffset, fit_term_offset
@@ -349,8 +348,7 @@ def fit_credit_model(
     """
     if TERM in training.left_out_features:
         training_rows = training_rows.withColumn("term_share", F.lit(1.0))
-    counted = with_label_weight(training_rows)
-    totals = counted.agg(F.count("*").alias("rows"), F.count_if("is_default").alias("defaults")).first()
+    totals = training_rows.agg(F.count("*").alias("rows"), F.count_if("is_default").alias("defaults")).first()
     rows, defaults = totals["rows"], totals["defaults"]
     if defaults < training.min_defaults:
         raise TooFewDefaults(
@@ -358,8 +356,8 @@ def fit_credit_model(
             f"is {training.min_defaults}: nothing was trained; more training_cohorts or a later date give more outcomes"
         )
     used = [feature for feature in FEATURES if feature.name not in training.left_out_features]
-    preparation, term_offset = fit_preparation(counted, used, KEYS, rows), fit_term_offset(counted, origin.horizon_months)
-    folded = counted.withColumn("fold", fold(training.folds, training.seed))
+    preparation, term_offset = fit_preparation(training_rows, used, KEYS, rows), fit_term_offset(training_rows, origin.horizon_months)
+    folded = training_rows.withColumn("fold", fold(training.folds, training.seed))
     shared, example = shared_ids(folded.withColumn("side", F.col("fold")))
     if shared:
         raise LeakFound(
@@ -390,7 +388,7 @@ def fit_credit_model(
     names = tuple(feature.name for feature in used)
     model = CreditModel(
         origin, names, preparation, term_offset, sub_models, Scorer(risk_groups, ensemble, by_fold), hazard,
-        learn_bins(counted, names, KEYS, rows),
+        learn_bins(training_rows, names, KEYS, rows),
     )
     model = _calibrated(model, calibration_rows, training.min_defaults)
     # Out of fold, as a night scores rows that no sub-model has learnt from; those of its own training rows lie wider apart.

@@ -38,7 +38,17 @@ def plots(rows: pd.DataFrame, unfitted: Collection[str]) -> list[Markup]:
 
 
 def protocol_in_words(protocol: Mapping[str, Any]) -> str:
-    """How a data set was tested, in a sentence."""
+    """How a data set was tested, in sentences."""
+    days = protocol.get("indeterminate_days")
+    return _split_in_words(protocol) + (f" {indeterminates_in_words(days)} Peers learn of defaults alone." if days else "")
+
+
+def indeterminates_in_words(days: int) -> str:
+    """What sub-models learn beside defaults, where the source's mapping says indeterminate_days."""
+    return f"To the sub-models someone who was {days} days late within the horizon, without a default, is half a default and half none."
+
+
+def _split_in_words(protocol: Mapping[str, Any]) -> str:
     if protocol["protocol"] == "cross_validation":
         repeated = (
             f" A small data set, where much hangs on how rows fall into folds: they are drawn {protocol['repeats']} times, and figures are "

@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 import random
 import socket
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pandas as pd
@@ -64,6 +64,19 @@ def free_port(first: int = FIRST_PORT, last: int = LAST_PORT) -> socket.socket:
         except OSError:
             held.close()
     raise OSError(f"no free port between {first} and {last} for distributed LightGBM training")
+
+
+class Signed(Protocol):
+    """A feature that says which way it moves risk: 1 where more of it raises it, -1 lowers, 0 where either is plausible."""
+
+    name: str
+    raises_risk: Literal[-1, 0, 1]
+
+
+def monotone_constraints(columns: Iterable[str], features: Iterable[Signed]) -> str:
+    """LightGBM's constraints in the order of the columns; a column that is none of the features is free."""
+    signs = {feature.name: feature.raises_risk for feature in features}
+    return ",".join(str(signs.get(column, 0)) for column in columns)
 
 
 class LightGBMModel(Model, HasInputCols, HasOutputCol, MLWritable, MLReadable):

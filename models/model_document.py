@@ -14,7 +14,7 @@ from conf.settings import Settings
 from conf.source import Source
 from models.credit_model import CreditModel, TrainingReport
 from models.ensemble import INPUTS
-from models.evaluation_page import WORDS
+from models.evaluation_page import WORDS, indeterminates_in_words
 from models.fairness import section
 from models.html import render, svg
 from models.judged import Judged
@@ -104,6 +104,7 @@ def protocol_in_words(facts: Facts) -> str:
         f"{basis[facts.report.calibration_basis]} A row enters with what was known on its own day, its outcome as known on "
         f"{facts.model.origin.trained_on}; an outcome that has been watched in part counts in part"
         + (", and what a loan's term adds by its time at risk alone is taken as known." if any(facts.model.term_offset.log_shares) else ".")
+        + (f" {indeterminates_in_words(days)}" if (days := facts.source.indeterminate_days) else "")
     )
 
 

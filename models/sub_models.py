@@ -18,9 +18,9 @@ from pyspark.ml.functions import array_to_vector, vector_to_array
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from conf.features import Block, block_features, shared_context
+from conf.features import FEATURES, Block, block_features, shared_context
 from conf.settings import Training
-from models.lightgbm_spark import LightGBMClassifier, LightGBMModel
+from models.lightgbm_spark import LightGBMClassifier, LightGBMModel, monotone_constraints
 from models.preparation import Preparation
 from models.term_offset import TERM, TermOffset
 from models.trees import SPARK_TREES_FACTOR
@@ -76,6 +76,7 @@ class SubModel:
 
 
 TREE_INPUT, LINEAR_INPUT, TERM_OFFSET = PREPARED = "_tree_input", "_linear_input", "_term_offset"
+LABEL, WEIGHT = "label", "label_weight"
 _VECTOR_OF: dict[SubModelName, str] = {"behavior": TREE_INPUT, "record": LINEAR_INPUT}
 _OUTPUTS = {"rawPredictionCol": "_raw", "probabilityCol": "_probability", "predictionCol": "_prediction"}
 
@@ -125,22 +126,25 @@ def place_for_training(frame: DataFrame, rows: int) -> DataFrame:
     return frame.repartition(training_partitions(rows), *KEYS).sortWithinPartitions(*KEYS)
 
 
-def with_label_weight(rows: DataFrame) -> DataFrame:
-    """Adds label_weight, what a row counts as an example (models.metrics.label_weight) of a default within the horizon.
+def with_examples(rows: DataFrame) -> DataFrame:
+    """The rows as examples, with label (1 for a default within the horizon, else 0) and label_weight, above 0.
 
-    Reads is_default, watched_share and term_share.
+    A row is one example, weighted as in models.metrics.label_weight; an indeterminate is two, of half the weight: one of a
+    default, one of none. Reads is_default, is_indeterminate, watched_share and term_share.
     """
-    return rows.withColumn("label_weight", F.when(F.col("is_default"), 1.0).otherwise(F.col("watched_share") * F.col("term_share")))
+    bad = F.when(F.col("is_default"), 1.0).when(F.col("is_indeterminate"), 0.5).otherwise(0.0)
+    good = (1.0 - bad) * F.col("watched_share") * F.col("term_share")
+    both = F.array(*(F.struct(F.lit(label).alias(LABEL), weight.alias(WEIGHT)) for label, weight in ((1.0, bad), (0.0, good))))
+    return rows.select("*", F.inline(F.filter(both, lambda example: example[WEIGHT] > 0)))
 
 
 def fit_sub_models(frame: DataFrame, preparation: Preparation, training: Training) -> tuple[SubModel, ...]:
     """The three sub-models fitted on a training frame: one row per (borrower_id, as_of_date).
 
-    The frame has ``is_default``, ``label_weight`` (above 0), the features and what ``with_inputs`` adds.
+    The frame has what ``with_examples`` reads, the features and what ``with_inputs`` adds.
     """
-    totals = frame.agg(
-        F.sum("label_weight").alias("weight"), F.sum(F.col("label_weight") * _label()).alias("defaults")
-    ).first()
+    examples = with_examples(frame)
+    totals = examples.agg(F.sum(WEIGHT).alias("weight"), F.sum(F.col(WEIGHT) * F.col(LABEL)).alias("defaults")).first()
     # Half a default more on either side keeps the base rate inside (0, 1).
     base = math.log((totals["defaults"] + 0.5) / (totals["weight"] - totals["defaults"] + 0.5))
     fits: dict[SubModelName, Callable[..., NativeModel]] = {
@@ -149,7 +153,7 @@ def fit_sub_models(frame: DataFrame, preparation: Preparation, training: Trainin
     models = []
     for name in SUB_MODELS:
         features = sub_model_features(name, preparation)
-        model = fits[name](frame, features, training) if features else None
+        model = fits[name](examples, features, training) if features else None
         models.append(SubModel(name, features, base, model))
     return tuple(models)
 
@@ -159,31 +163,26 @@ def with_log_odds(frame: DataFrame, models: Sequence[SubModel]) -> DataFrame:
     return reduce(lambda scored, model: model.with_log_odds(scored), models, frame)
 
 
-def _label() -> Column:
-    return F.col("is_default").cast("double")
-
-
-def _fit_timeseries(frame: DataFrame, features: tuple[str, ...], training: Training) -> LightGBMModel:
+def _fit_timeseries(examples: DataFrame, features: tuple[str, ...], training: Training) -> LightGBMModel:
     return LightGBMClassifier(
-        inputCols=list(features), keyCols=list(KEYS), labelCol="_label", weightCol="label_weight",
-        outputCol="timeseries_log_odds", parameters=training.lightgbm, seed=training.seed,
+        inputCols=list(features), keyCols=[*KEYS, LABEL], labelCol=LABEL, weightCol=WEIGHT,
+        outputCol="timeseries_log_odds", seed=training.seed,
+        parameters={**training.lightgbm, "monotone_constraints": monotone_constraints(features, FEATURES)},
         singleTaskRows=training.lightgbm_single_task_rows,
-    ).fit(frame.withColumn("_label", _label()))
+    ).fit(examples)
 
 
-def _fit_behavior(frame: DataFrame, features: tuple[str, ...], training: Training) -> GBTClassificationModel:
+def _fit_behavior(examples: DataFrame, features: tuple[str, ...], training: Training) -> GBTClassificationModel:
     classifier = GBTClassifier(
-        featuresCol=TREE_INPUT, labelCol="_label", weightCol="label_weight", seed=training.seed, **training.gbt
+        featuresCol=TREE_INPUT, labelCol=LABEL, weightCol=WEIGHT, seed=training.seed, **training.gbt
     )
-    rows = frame.select(TREE_INPUT, _label().alias("_label"), "label_weight")
-    return classifier._set(**_OUTPUTS).fit(rows)
+    return classifier._set(**_OUTPUTS).fit(examples.select(TREE_INPUT, LABEL, WEIGHT))
 
 
-def _fit_record(frame: DataFrame, features: tuple[str, ...], training: Training) -> LogisticRegressionModel:
-    rows = frame.select(LINEAR_INPUT, _label().alias("_label"), "label_weight")
+def _fit_record(examples: DataFrame, features: tuple[str, ...], training: Training) -> LogisticRegressionModel:
     return LogisticRegression(
-        featuresCol=LINEAR_INPUT, labelCol="_label", weightCol="label_weight", **_OUTPUTS, **training.logistic
-    ).fit(rows)
+        featuresCol=LINEAR_INPUT, labelCol=LABEL, weightCol=WEIGHT, **_OUTPUTS, **training.logistic
+    ).fit(examples.select(LINEAR_INPUT, LABEL, WEIGHT))
 
 
 def fold(folds: int, seed: int) -> Column:

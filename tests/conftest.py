@@ -233,6 +233,7 @@ def training_rows(spark):
                 "months_on_book": 6,
                 "is_default": is_default,
                 "default_on": np.where(is_default, pd.Timestamp("2010-09-15").date(), None),
+                "is_indeterminate": False,
                 "watched_share": 1.0,
                 "term_share": 1.0,
                 **{

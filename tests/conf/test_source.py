@@ -60,6 +60,8 @@ def test_what_a_good_mapping_says(tmp_path):
         ("  borrower:\n", "  borower:\n", r"shop\.yaml:10: tables\.borower: no such table; a source can fill \['borrower'"),
         (", landed_on: '(2024-..-..)'", "", r"borrower needs \['known_from'\], which nothing fills"),
         ("landed_on: '(2024-..-..)'", "landed_on: '2024'", r"shop\.yaml:8: .*landed_on needs exactly one group"),
+        ("currency: EUR", "currency: EUR\ndefault_days: 60\nindeterminate_days: 60", r"shop\.yaml:5: indeterminate_days: 60 is not below default_days, 60"),
+        ("currency: EUR", "currency: EUR\ndefault_days: null\nindeterminate_days: 30", r"indeterminate_days: 30 is not below default_days, None"),
         ("name: shop", "name: shed", r"shop\.yaml:1: name is shed, the file says shop"),
     ],
 )

@@ -5,8 +5,16 @@ from __future__ import annotations
 from datetime import date
 
 import pytest
+from pyspark.sql import functions as F
 
-from features.labels import MAX_MONTHS, build_incidence, with_exposure, with_live_obligation, with_outcome
+from features.labels import (
+    MAX_MONTHS,
+    build_incidence,
+    with_exposure,
+    with_indeterminate,
+    with_live_obligation,
+    with_outcome,
+)
 from features.population import build_default_events
 
 TRAINING_DATE = date(2024, 1, 1)
@@ -56,6 +64,17 @@ def test_default_ever_has_no_end_but_the_training_date(with_events):
     assert defaulted == {
         "last_day": date(2024, 1, 1), "first_of_two": date(2023, 3, 1), "after_window": date(2023, 6, 2),
     }
+
+
+def test_late_in_the_window_without_a_default_is_indeterminate(with_events):
+    late = {**CASES, "late_and_default": ("2023-01-01", [("2023-02-01", "2023-02-01")])}
+    rows = with_events(late).withColumnRenamed("default_events", "late_events")
+    rows = rows.withColumn("is_default", F.col("borrower_id") == "late_and_default")
+    found = with_indeterminate(rows, TRAINING_DATE, 12).where("is_indeterminate").collect()
+    # Who was late before the window, and was late no more in it, is good.
+    assert {row["borrower_id"] for row in found} == {"last_day", "first_of_two"}
+    found = with_indeterminate(rows, TRAINING_DATE, None).where("is_indeterminate").collect()
+    assert {row["borrower_id"] for row in found} == {"last_day", "first_of_two", "after_window"}
 
 
 def test_only_who_owed_in_the_window_has_an_outcome(silver, spine):

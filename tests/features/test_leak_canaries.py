@@ -40,7 +40,7 @@ from spark_jobs.leak_gate import (
 from spark_jobs.mapping import BROKEN, with_row_rules
 
 TRAINED_ON, JUNE, SPRING = date(2025, 3, 31), date(2023, 6, 30), date(2024, 3, 31)
-SOURCE = SimpleNamespace(outcome="default_within_horizon", horizon_months=12, default_days=90, account_month_lag_days=15)
+SOURCE = SimpleNamespace(outcome="default_within_horizon", horizon_months=12, default_days=90, indeterminate_days=None, account_month_lag_days=15)
 
 
 def broken(found: leak_gate.Measures) -> dict[str, str]:

@@ -99,6 +99,7 @@ REPAYMENTS = [
     default("defaults_later", "2024-04-02", "2024-07-01"),  # after the training date
     default("early", "2023-03-12", "2023-06-10"),  # 10 June: in May's window, in June in default
     default("hidden", "2023-03-22", "2023-07-05"),  # 20 June, known in July
+    default("good", "2023-09-11", "2023-10-16") | {"days_past_due": 35},
 ]
 
 
@@ -115,7 +116,7 @@ def tables(silver):
 
 
 def test_default_within_horizon(tables):
-    source = SimpleNamespace(outcome="default_within_horizon", horizon_months=12, default_days=90, account_month_lag_days=0)
+    source = SimpleNamespace(outcome="default_within_horizon", horizon_months=12, default_days=90, indeterminate_days=30, account_month_lag_days=0)
     frame = build_training_set(tables, source, training(), TRAINING_DATE)
     declared = StructType.fromDDL(TRAINING_SET.ddl)
     assert [(field.name, field.dataType) for field in frame.schema] == [(field.name, field.dataType) for field in declared]
@@ -141,6 +142,7 @@ def test_default_within_horizon(tables):
         ("other", application): ("applicant", 0, None),
     }
     assert {(row["is_default"], row["default_on"] is not None) for row in rows} == {(True, True), (False, False)}
+    assert {(row["borrower_id"], row["as_of_date"]) for row in rows if row["is_indeterminate"]} == {("good", MAY), ("good", JUNE)}
     assert {row["watched_share"] for row in rows} == {1.0}
     assert {(row["cohort_month"], row["as_of_date"]) for row in rows} == {(MAY, MAY), (JUNE, JUNE), (JUNE, application)}
     # The application's features are those of its own day: the loan was not live yet.
@@ -148,12 +150,13 @@ def test_default_within_horizon(tables):
 
 
 def test_default_ever_with_censoring(tables):
-    source = SimpleNamespace(outcome="default_ever", horizon_months=12, default_days=90, account_month_lag_days=0)
+    source = SimpleNamespace(outcome="default_ever", horizon_months=12, default_days=90, indeterminate_days=None, account_month_lag_days=0)
     settings = training(training_cohorts=12, judging_cohorts=0, performing_every_months=0)
     rows = build_training_set(tables, source, settings, TRAINING_DATE).collect()
     # Applications only, June 2023 to May 2024, of loans that live twelve months: the last default shows after fifteen.
     # Eight loans: defaults in months 5 (of 8), 6 (of 7) and, among the 5 that were watched so long, 14. F(12) / F(15).
     share = pytest.approx((1 - 7 / 8 * 6 / 7) / (1 - 7 / 8 * 6 / 7 * 4 / 5))
+    assert not any(row["is_indeterminate"] for row in rows)
     found = {row["borrower_id"]: (row["as_of_date"], row["cohort_month"], row["is_default"], row["watched_share"]) for row in rows}
     application = date(2023, 6, 15)
     assert found == {"prepaid": (application, JUNE, False, share), "other": (application, JUNE, False, share)}

@@ -22,14 +22,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 
-from conf.company_features import COMPANY_REASON_WORDS
+from conf.company_features import COMPANY_FEATURES, COMPANY_REASON_WORDS
 from conf.database import admin_dsn
 from conf.settings import ROOT, WrongSetting, load_settings
 from models import registry
 from models.calibration import Calibrator
-from models.company_model import CompanyModel, monotone_constraints
+from models.company_model import YEARS_AHEAD, CompanyModel
 from models.credit_model import Origin
 from models.drift import Bins
+from models.lightgbm_spark import monotone_constraints
 
 FEATURES = ("liabilities_to_assets", "altman_z", "log_assets")
 REFERENCE = {"liabilities_to_assets": Bins((0.5, 1.0), (0.4, 0.3, 0.2, 0.1)), "prob_distress_1y": Bins((0.02,), (0.5, 0.5, 0.0))}
@@ -45,7 +46,8 @@ def model():
     log_odds = -3 + matrix[:, 0] - np.nan_to_num(matrix[:, 1]) + 0.5 * years
     label = draw.random(3000) < 1 / (1 + np.exp(-log_odds))
     parameters = {
-        "objective": "binary", "num_leaves": 5, "min_data_in_leaf": 20, "verbosity": -1, "monotone_constraints": monotone_constraints(FEATURES),
+        "objective": "binary", "num_leaves": 5, "min_data_in_leaf": 20, "verbosity": -1,
+        "monotone_constraints": monotone_constraints((*FEATURES, YEARS_AHEAD), COMPANY_FEATURES),
     }
     booster = lightgbm.train(parameters, lightgbm.Dataset(np.column_stack([matrix, years]), label), 30)
     grades = load_settings().company.grades
@@ -75,7 +77,7 @@ def test_what_finance_says_holds_everywhere(model, column, sign):
     rows[:, column] = np.linspace(-4, 4, 60)
     steps = np.diff(model.probabilities(rows)[:, 0]) * sign
     assert (steps >= 0).all() and steps.max() > 0
-    assert monotone_constraints(("log_assets", "liabilities_to_assets")) == "0,1,0"
+    assert monotone_constraints(("log_assets", "liabilities_to_assets", YEARS_AHEAD), COMPANY_FEATURES) == "0,1,0"
 
 
 def test_reasons_name_what_moved_the_score_and_which_way(model):

@@ -12,6 +12,7 @@ from datetime import date
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import lightgbm
 import numpy as np
 import pandas as pd
 import pytest
@@ -32,8 +33,8 @@ from models.sub_models import (
     fold,
     out_of_fold,
     sub_model_features,
+    with_examples,
     with_inputs,
-    with_label_weight,
     with_log_odds,
 )
 from models.term_offset import TermOffset
@@ -246,15 +247,40 @@ def test_a_block_that_a_source_lacks_leaves_the_shared_context(rows, small_train
     assert "age_years" in features and "bureau_score" in features
     assert all(feature.shared for feature in FEATURES if feature.name in features)
 
-    models = fit_sub_models(with_label_weight(frame), preparation, small_training)
+    models = fit_sub_models(frame, preparation, small_training)
     outputs = with_log_odds(frame, models).select(*LOG_ODDS).toPandas()
     assert (outputs.std() > 0.05).all()
+
+
+def test_an_indeterminate_is_half_of_either_outcome(spark):
+    rows = spark.createDataFrame(
+        [("bad", True, False, 0.4, 0.5), ("good", False, False, 0.4, 0.5), ("late", False, True, 0.4, 0.5), ("unwatched", False, False, 0.0, 1.0)],
+        "borrower_id string, is_default boolean, is_indeterminate boolean, watched_share double, term_share double",
+    )
+    found = sorted((row["borrower_id"], row["label"], row["label_weight"]) for row in with_examples(rows).collect())
+    assert found == [("bad", 1.0, 1.0), ("good", 0.0, 0.2), ("late", 0.0, 0.1), ("late", 1.0, 0.5)]
+
+
+def test_what_the_field_expects_of_a_feature_holds_everywhere(fitted):
+    model, _ = fitted
+    (timeseries,) = (one for one in model.sub_models if one.name == "timeseries")
+    booster = lightgbm.Booster(model_str=timeseries.model.booster)
+    rows = np.random.default_rng(3).normal(0, 30, (200, len(timeseries.features)))
+    signs = {feature.name: feature.raises_risk for feature in FEATURES}
+    moved = 0
+    for place, name in enumerate(timeseries.features):
+        lower, higher = rows.copy(), rows.copy()
+        higher[:, place] += 40
+        step = booster.predict(higher, raw_score=True) - booster.predict(lower, raw_score=True)
+        assert (signs[name] * step >= -1e-12).all(), name
+        moved += signs[name] != 0 and np.abs(step).max() > 0
+    assert moved
 
 
 def test_without_any_feature_every_sub_model_is_the_base_rate(rows, small_training):
     frame, preparation = preparation_of(rows, *BLOCKS)
 
-    models = fit_sub_models(with_label_weight(frame), preparation, small_training)
+    models = fit_sub_models(frame, preparation, small_training)
     outputs = with_log_odds(frame, models).select(*LOG_ODDS).distinct().toPandas()
 
     rate = frame.agg(F.avg(F.col("is_default").cast("double"))).first()[0]

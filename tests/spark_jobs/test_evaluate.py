@@ -191,7 +191,7 @@ def test_scorers_are_held_against_each_other_on_the_same_rows(settings, small_tr
     protocol = OutOfTime(
         protocol="out_of_time", trained_on=DAY, tested_from=DAY, tested_until=DAY, single_features=("loan_interest_rate",),
         also_within_months=(6,),
-    ).model_dump(mode="json") | {"known_on": "2011-03-31", "within_policy_only": False, "auc_weight": 0.5}
+    ).model_dump(mode="json") | {"known_on": "2011-03-31", "within_policy_only": False, "auc_weight": 0.5, "indeterminate_days": 30}
     quarter = evaluate.Period(DAY, DAY, DAY)
     forward = evaluate.walk_forward_findings({quarter: found[["is_default", "ensemble", "record"]]}, {"2010 Q4": "5 defaults"})
     told = evaluate.findings(found, protocol, market.fairness, unfitted, forward) | {"out_of_fold_auc": out_of_fold_auc}
@@ -217,6 +217,7 @@ def test_scorers_are_held_against_each_other_on_the_same_rows(settings, small_tr
     assert f"{told['auc']:.4f}" in html and f"{told['peers']['catboost']['auc']:.4f}" in html
     assert f"{out_of_fold_auc['record']:.4f}" in html
     assert "The ensemble is below" not in html
+    assert "30 days late within the horizon, without a default, is half a default" in html and "Peers learn of defaults alone." in html
     assert "could not be fitted: refuses (by hand: RuntimeError: nothing to bin)" in html
     assert "AUC, 6 months" in html and f"{within['auc']['catboost']:.4f}" in html
     assert "2011 Q1" in html and "2010 Q4 is left out: 5 defaults." in html
