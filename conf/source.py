@@ -254,13 +254,15 @@ class Orders(_Model):
 
 
 class Drawn(_Model):
-    """How a simulated market is drawn for its evaluation, over the settings of ``simulation``.
+    """How a simulated market is drawn for its evaluation, over the settings of ``simulation`` and ``training``.
 
     reference_times: so many times the borrowers, others than those, teach what is attainable (models.attainable).
     """
 
     borrowers: int = Field(ge=2)
     history_months: int = Field(ge=1)
+    training_cohorts: int = Field(ge=1)
+    cohort_step_months: int = Field(ge=1)
     reference_times: int = Field(ge=1)
 
 

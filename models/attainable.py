@@ -129,7 +129,7 @@ def section(rows: pd.DataFrame, found: Mapping[str, Any]) -> Markup:
 _TEMPLATE = """
 <p>These borrowers are <b>simulated</b>: of each the true probability of default is known, which depends on more than any record shows. What
 their records can tell of it at all is estimated by a model of the truth itself: LightGBM over the same 80 features, trained on {{ found.reference.rows|count }}
-rows of {{ found.reference.borrowers|count }} other simulated borrowers of the same economy on {{ found.reference.day }}: {{ "%.0f"|format(found.reference.times) }} times
+rows of {{ found.reference.borrowers|count }} other simulated borrowers of the same economy on {{ found.reference.day }}: {{ "%.0f"|format(found.reference.borrowers / found.reference.training_borrowers) }} times
 the borrowers that trained the ensemble ({{ found.reference.training_borrowers|count }}, {{ found.reference.training_rows|count }} rows). Its Gini is the attainable one.
 The ensemble reaches {{ found.ratio.truth[1]|percent }} of it [{{ found.ratio.truth[0]|percent }}, {{ found.ratio.truth[2]|percent }}] as held against the truth, and
 {{ found.ratio.outcomes[1]|percent }} [{{ found.ratio.outcomes[0]|percent }}, {{ found.ratio.outcomes[2]|percent }}] against the defaults that happened (95% intervals, paired bootstrap of

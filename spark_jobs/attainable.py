@@ -128,6 +128,6 @@ def with_attainable(
     told = tested[[*KEYS, "truth"]].assign(attainable=score, interest_rate=tested["loan_interest_rate"])
     trained = training.agg(F.count("*"), F.count_distinct("borrower_id")).first()
     return rows.merge(told, on=list(KEYS)), {
-        "times": drawn.reference_times, "rows": len(reference), "borrowers": reference["borrower_id"].nunique(),
+        "rows": len(reference), "borrowers": reference["borrower_id"].nunique(),
         "day": day.isoformat(), "training_rows": trained[0], "training_borrowers": trained[1], "parts": parts,
     }

@@ -67,7 +67,11 @@ def evaluate(settings: Settings, market: TestedMarket, as_of_date: date | None, 
     jobs = [["open_night", "--training"], *indicators, ["ingest", "--training"], ["evaluate", *(["--full"] if full else [])]]
     drawn, more = load_source(market.source).evaluation.drawn, {}
     if drawn:
-        more = {"MOSAIC_SIMULATION__BORROWERS": str(drawn.borrowers), "MOSAIC_SIMULATION__HISTORY_MONTHS": str(drawn.history_months)}
+        over = {
+            "SIMULATION__BORROWERS": drawn.borrowers, "SIMULATION__HISTORY_MONTHS": drawn.history_months,
+            "TRAINING__TRAINING_COHORTS": drawn.training_cohorts, "TRAINING__COHORT_STEP_MONTHS": drawn.cohort_step_months,
+        }
+        more = {f"MOSAIC_{name}": str(value) for name, value in over.items()}
         jobs = [["simulate"], *jobs]
     market.run_jobs(jobs, day, **more)
 
