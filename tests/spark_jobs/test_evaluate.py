@@ -213,7 +213,7 @@ def test_scorers_are_held_against_each_other_on_the_same_rows(settings, small_tr
     assert forward["years"][0]["auc"]["ensemble"] == pytest.approx(told["auc"])
 
     # Whom so small a training is below is chance; the page says it of intervals that lie below 0.
-    told["auc_difference"] = dict.fromkeys(told["auc_difference"], [-0.02, -0.01, 0.0])
+    told["auc_difference"] = {name: [-0.02, -0.01, 0.0] for name in told["auc_difference"]}
     html = page({"by_hand": ("By hand", told, found)}, "code", datetime(2026, 1, 1, tzinfo=UTC))
     assert "ensemble without gender and age" in html and "<td>female</td>" in html
     assert f"{told['auc']:.4f}" in html and f"{told['peers']['catboost']['auc']:.4f}" in html
