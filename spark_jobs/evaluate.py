@@ -232,7 +232,7 @@ def predictions(
     rows = bounded(known, MAX_ROWS, "training rows (training.max_training_rows)").to_pandas()
     rows = rows.sort_values(list(KEYS), ignore_index=True)
     is_default = rows["is_default"].to_numpy(dtype=float)
-    # Peers learn of a default within the horizon, as sub-models do, and have the same offset for each row's own term.
+    # Peers learn of a default within the horizon, of no indeterminates, and have the sub-models' offset for each row's own term.
     learnt_offset, offset = (model.term_offset.of(frame[TERM].to_numpy(dtype=float)) for frame in (rows, scored))
     weight = label_weight(is_default, rows["watched_share"].to_numpy() * np.exp(learnt_offset))
     of_peers, unfitted = peer_scores(rows[names], is_default, weight, scored, settings.training.seed % 2**31)
