@@ -44,7 +44,7 @@ LASTING_ERRORS = (
     "GateFailed", "SourceError", "MappingError", "LandingError", "WrongColumns", "MissingTable", "NoChampion", "NoOpenNight",
     "FutureNight", "BeforeTheMarket", "AnotherMarket", "NoPassword", "WrongSetting", "ModuleNotFoundError", "TooFewDefaults",
     "TooFewCohorts", "NoCohort", "NoHistory", "TooManyRows", "PublicationRefused", "NoChallenger",
-    "FetchRefused", "NoVintages", "ReplacedScores",
+    "FetchRefused", "NoVintages", "ReplacedScores", "LeakFound",
 )
 
 

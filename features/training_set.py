@@ -151,6 +151,6 @@ def build_training_set(
 
 
 def with_region(rows: DataFrame, borrower: DataFrame) -> DataFrame:
-    """Adds region, as the borrower's record told on each row's own day; null where it did not. No model learns from it."""
+    """Adds region, as the borrower's record told on each row's own day; null where it did not. No feature tells it."""
     history = with_known_until(borrower.select("borrower_id", "known_from", "region"), "borrower_id")
     return with_row_as_known(rows, history, "record").withColumn("region", F.col("record.region")).drop("record")

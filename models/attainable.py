@@ -96,19 +96,23 @@ def selection(scores: Mapping[str, np.ndarray], truth: np.ndarray, interest_rate
 def beside_truth(rows: pd.DataFrame) -> dict[str, object]:
     """How the ensemble stands beside the attainable score and the truth, as evaluation.json has it.
 
-    One row per borrower: probabilities ensemble, attainable and truth, interest_rate, is_default and risk_group. Ginis
-    and calibration errors are against outcomes and against the truth; a ratio is the ensemble's Gini over the attainable one,
-    between the ends of its 95% interval.
+    One row per borrower: probabilities ensemble, attainable and truth, interest_rate, is_default, is_unseen (did not train) and
+    risk_group. Ginis and calibration errors are against outcomes and against the truth; a ratio is the ensemble's Gini over the
+    attainable one, between the ends of its 95% interval. unseen: that of those who did not train, against the truth.
     """
     scores = {name: rows[name].to_numpy(dtype=float) for name in WORDS}
     against = {"outcomes": rows["is_default"].to_numpy(dtype=float), "truth": scores["truth"]}
-    final = np.ones(len(rows))
+    final, unseen = np.ones(len(rows)), rows["is_unseen"].to_numpy(dtype=bool)
     groups = rows.groupby("risk_group").agg(
         rows=("truth", "size"), prob_default=("ensemble", "mean"), truth=("truth", "mean"), default_rate=("is_default", "mean")
     )
     return {
         "gini": {what: {name: gini(score, outcome) for name, score in scores.items()} for what, outcome in against.items()},
         "ratio": {what: gini_ratio(scores["ensemble"], scores["attainable"], outcome) for what, outcome in against.items()},
+        "unseen": {
+            "rows": int(unseen.sum()),
+            "ratio": gini_ratio(*(scores[name][unseen] for name in ("ensemble", "attainable", "truth"))) if unseen.any() else None,
+        },
         "ece": {
             what: {name: expected_calibration_error(score, outcome, final) for name, score in scores.items()}
             for what, outcome in against.items()
@@ -133,7 +137,9 @@ rows of {{ found.reference.borrowers|count }} other simulated borrowers of the s
 the borrowers that trained the ensemble ({{ found.reference.training_borrowers|count }}, {{ found.reference.training_rows|count }} rows). Its Gini is the attainable one.
 The ensemble reaches {{ found.ratio.truth[1]|percent }} of it [{{ found.ratio.truth[0]|percent }}, {{ found.ratio.truth[2]|percent }}] as held against the truth, and
 {{ found.ratio.outcomes[1]|percent }} [{{ found.ratio.outcomes[0]|percent }}, {{ found.ratio.outcomes[2]|percent }}] against the defaults that happened (95% intervals, paired bootstrap of
-the rows). Against the truth a row counts as a default by its true probability, so that the chance of what happened is left out.</p>
+the rows). Against the truth a row counts as a default by its true probability, so that the chance of what happened is left out.
+{% if found.unseen.ratio %}{{ found.unseen.rows|count }} of them stood in no cohort that trained: of these alone it reaches {{ found.unseen.ratio[1]|percent }}
+[{{ found.unseen.ratio[0]|percent }}, {{ found.unseen.ratio[2]|percent }}], as held against the truth.{% endif %}</p>
 <table><tr><th>score</th><th class="n">Gini, outcomes</th><th class="n">Gini, truth</th><th class="n">ECE, outcomes</th><th class="n">ECE, truth</th><th class="n">mean probability</th></tr>
 {% for name, title in words.items() %}<tr{{ ' class="own"'|safe if name == "ensemble" }}><td>{{ title }}</td><td class="n">{{ found.gini.outcomes[name]|f4 }}</td>
 <td class="n">{{ found.gini.truth[name]|f4 }}</td><td class="n">{{ found.ece.outcomes[name]|f4 }}</td><td class="n">{{ found.ece.truth[name]|f4 }}</td>

@@ -25,7 +25,8 @@ from models.risk_groups import RiskGroups
 from models.sub_models import SubModel
 from models.trees import Trees, spark_trees
 
-# An effect on the log-odds that rounds to nothing is none; the last bits of a sum depend on how rows fall into batches.
+# The last bits of a sum depend on how rows fall into batches; ten decimals do not. An effect on the log-odds that rounds to nothing is
+# none.
 DECIMALS = 10
 _CODES = np.array([list(reason.codes) for reason in REASONS], dtype=object)
 _COALITIONS = np.array(list(product([False, True], repeat=len(INPUTS))))

@@ -46,7 +46,7 @@ def probabilities_by_seed(stacked: StackedRows, inputs: np.ndarray, training: Tr
 def compare_losses(rows: pd.DataFrame) -> dict[str, object] | None:
     """Each loss's metrics and their difference, auc_loss less cross_entropy; null where rows hold no such probabilities.
 
-    rows: one per tested row and repeat, with repeat, is_default and the columns of ``probabilities_by_seed``. Of repeats
+    rows: one per tested row and repeat, with repeat, is_default, watched_share and the columns of ``probabilities_by_seed``. Of repeats
     figures are means. by_seed: one value per seed; sd is over seeds. interval: 95%, of the mean paired difference over seeds
     on these rows (Student's t): that other borrowers would be tested is not in it.
     """
@@ -57,7 +57,8 @@ def compare_losses(rows: pd.DataFrame) -> dict[str, object] | None:
 
     def metrics(column: str) -> pd.Series:
         found = [
-            score_metrics(part[column].to_numpy(), part["is_default"].to_numpy(dtype=float), np.ones(len(part))) for part in of_repeat
+            score_metrics(part[column].to_numpy(), part["is_default"].to_numpy(dtype=float), part["watched_share"].to_numpy())
+            for part in of_repeat
         ]
         return pd.DataFrame(found)[list(METRICS)].mean(skipna=False)
 

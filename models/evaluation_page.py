@@ -29,18 +29,39 @@ def plots(rows: pd.DataFrame, unfitted: Collection[str]) -> list[Markup]:
     """ROC curves of all scorers and the calibration of the ensemble, from a data set's predictions; of repeats, the first."""
     of_repeat = ", first repeat" if rows["repeat"].nunique() > 1 else ""
     rows = rows[rows["repeat"] == 1]
-    is_default, final = rows["is_default"].to_numpy(dtype=float), np.ones(len(rows))
+    is_default = rows["is_default"].to_numpy(dtype=float)
+    watched = rows["watched_share"].to_numpy() if "watched_share" in rows else np.ones(len(rows))
     scores = {name: rows[name].to_numpy(dtype=float) for name in WORDS if name in rows and name not in unfitted}
     return [
-        svg(roc_plot(scores, is_default, final, f"ROC{of_repeat}")),
-        svg(calibration_plot(scores["ensemble"], is_default, final, f"Calibration{of_repeat}")),
+        svg(roc_plot(scores, is_default, watched, f"ROC{of_repeat}")),
+        svg(calibration_plot(scores["ensemble"], is_default, watched, f"Calibration{of_repeat}")),
     ]
 
 
 def protocol_in_words(protocol: Mapping[str, Any]) -> str:
     """How a data set was tested, in sentences."""
     days = protocol.get("indeterminate_days")
-    return _split_in_words(protocol) + (f" {indeterminates_in_words(days)} Peers learn of defaults alone." if days else "")
+    return " ".join([
+        *([_outcome_in_words(protocol)] if "outcome" in protocol else []),
+        _split_in_words(protocol),
+        *([f"{indeterminates_in_words(days)} Peers learn of defaults alone."] if days else []),
+        *([_drawn_in_words(drawn)] if (drawn := protocol.get("drawn")) else []),
+    ])
+
+
+def _outcome_in_words(protocol: Mapping[str, Any]) -> str:
+    ever = protocol["outcome"] == "default_ever"
+    what = "whether the loan ever defaults" if ever else f"a default within {protocol['horizon_months']} months"
+    blocks = ", ".join(block.replace("_", " ") for block in protocol["blocks"])
+    return f"The outcome is {what}; features are of the blocks {blocks}."
+
+
+def _drawn_in_words(drawn: Mapping[str, Any]) -> str:
+    return (
+        f"Drawn are {drawn['borrowers']:,} borrowers at a time over {drawn['history_months']} months; {drawn['training_cohorts']} cohorts, "
+        f"{drawn['cohort_step_months']} months apart, train. As for all data sets here, calibration is on training rows out of fold; a market "
+        "whose settings keep cohorts to calibrate and judge on learns from less."
+    )
 
 
 def indeterminates_in_words(days: int) -> str:
@@ -67,24 +88,27 @@ def _split_in_words(protocol: Mapping[str, Any]) -> str:
             f"{protocol['known_on']}. The outcome is distress within a year of the filing."
         )
     return (
-        f"Trained on what was knowable on {protocol['trained_on']}, tested on rows of {protocol['tested_from']} to {protocol['tested_until']}"
+        f"Trained on what was knowable on {protocol['trained_on']}, outcomes that were open then counting as far as their risk had been "
+        f"watched; tested on rows of {protocol['tested_from']} to {protocol['tested_until']}"
         f"{', trained and tested on loans within credit policy only' if protocol['within_policy_only'] else ''}; outcomes as known on {protocol['known_on']}."
     )
 
 
-def page(data_sets: Mapping[str, tuple[str, Mapping[str, Any], pd.DataFrame]], code_version: str, made_at: datetime) -> str:
+def page(data_sets: Mapping[str, tuple[str, Mapping[str, Any], pd.DataFrame]], made_at: datetime) -> str:
     """The page; data_sets gives for each name its title, its findings as in evaluation.json, and its predictions."""
     shown = [
         {
             "name": name, "title": title, "found": found, "protocol": protocol_in_words(found["protocol"]),
             "scorers": _scorers(found), "plots": plots(rows, found["unfitted_peers"]), **_best(found), "forward_scorers": _forward_scorers(found),
-            "better": [name for name, (_, _, high) in found["auc_difference"].items() if high < 0],
+            "better": (better := [name for name, (_, _, high) in found["auc_difference"].items() if high < 0]),
+            "better_sub_models": [name for name in better if name in found["sub_models"]],
+            "better_peers": [name for name in better if name in found["peers"]],
             "fairness": section(pd.DataFrame(found["fairness"]["groups"]), Fairness(**found["fairness"]["limits"])) if found["fairness"] else None,
             "attainable": attainable.section(rows, found["attainable"]) if "attainable" in found else None,
         }
         for name, (title, found, rows) in data_sets.items()
     ]
-    return render(_TEMPLATE, shown=shown, words=WORDS, code_version=code_version[:12], made_at=f"{made_at:%Y-%m-%d %H:%M} UTC")
+    return render(_TEMPLATE, shown=shown, words=WORDS, made_at=f"{made_at:%Y-%m-%d %H:%M} UTC")
 
 
 def _scorers(found: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -105,11 +129,14 @@ def _forward_scorers(found: Mapping[str, Any]) -> list[str]:
 
 
 def _best(found: Mapping[str, Any]) -> dict[str, Any]:
+    if not found["peers"]:
+        return {"peer": None}
     peer = max(found["peers"], key=lambda name: found["peers"][name]["auc"])
     return {"peer": peer, "peer_auc": found["peers"][peer]["auc"], "difference": found["auc_difference"][peer], "p": found["delong_p"][peer]}
 
 
 _TEMPLATE = """{% macro difference(ends) %}{{ "{:+.4f}".format(ends[1]) }} [{{ "{:+.4f}".format(ends[0]) }}, {{ "{:+.4f}".format(ends[2]) }}]{% endmacro %}
+{% macro fine(ends) %}{{ "{:+.5f}".format(ends[1]) }} [{{ "{:+.5f}".format(ends[0]) }}, {{ "{:+.5f}".format(ends[2]) }}]{% endmacro %}
 <!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>MosaicLoan: evaluation</title><style>
 body{font:15px/1.5 system-ui,sans-serif;color:#1f2933;max-width:1080px;margin:2rem auto;padding:0 1rem}
@@ -119,19 +146,19 @@ td,th{padding:.3rem .6rem;border-bottom:1px solid #e4e9ed}td.n,th.n{text-align:r
 .plots{display:flex;flex-wrap:wrap;gap:1rem}.plots svg{width:500px;height:auto}p.small{color:#52606d;font-size:.9rem}
 </style></head><body>
 <h1>Evaluation of the models</h1>
-<p class="small">Made {{ made_at }} with code {{ code_version }}. AUC differences are paired on the same rows (DeLong 1988), intervals 95%.
+<p class="small">Made {{ made_at }}. AUC differences are paired on the same rows (DeLong 1988), intervals 95%.
 Peers learn from the same rows, folds, features and weights, and have the same offset for a loan's term. ECE: expected calibration error over ten bins.</p>
 <table><tr><th>data set</th><th class="n">rows</th><th class="n">defaults</th><th class="n">AUC</th><th class="n">interval</th>
 <th>best peer</th><th class="n">its AUC</th><th class="n">ensemble less peer</th><th class="n">p</th><th class="n">ECE</th></tr>
 {% for one in shown %}<tr><td><a href="#{{ one.name }}">{{ one.name }}</a></td><td class="n">{{ "{:,.0f}".format(one.found.rows) }}</td>
 <td class="n">{{ "{:,.0f}".format(one.found.defaults) }}</td><td class="n">{{ one.found.auc|f4 }}</td>
-<td class="n">{{ one.found.auc_interval[0]|f4 }} – {{ one.found.auc_interval[1]|f4 }}</td><td>{{ words[one.peer] }}</td><td class="n">{{ one.peer_auc|f4 }}</td>
+<td class="n">{{ one.found.auc_interval[0]|f4 }} – {{ one.found.auc_interval[1]|f4 }}</td>{% if one.peer %}<td>{{ words[one.peer] }}</td><td class="n">{{ one.peer_auc|f4 }}</td>
 <td class="n">{{ difference(one.difference) }}</td>
-<td class="n">{{ "{:.2g}".format(one.p) }}</td><td class="n">{{ one.found.ece|f4 }}</td></tr>
+<td class="n">{{ "{:.2g}".format(one.p) }}</td>{% else %}<td colspan="4">none could be fitted</td>{% endif %}<td class="n">{{ one.found.ece|f4 }}</td></tr>
 {% endfor %}</table>
 {% for one in shown %}
 <h2 id="{{ one.name }}">{{ one.title }}</h2>
-<p>{{ one.protocol }}</p>
+<p>{{ one.protocol }} <span class="small">Code {{ one.found.protocol.code_version[:12] }}.</span></p>
 <p>Mean probability {{ one.found.mean_prob_default|f4 }} for a default rate of {{ one.found.default_rate|f4 }}.</p>
 {% for name, why in one.found.unfitted_peers.items() %}<p>Left out, as it could not be fitted: {{ words.get(name, name) }} ({{ why }}).</p>
 {% endfor %}
@@ -144,12 +171,21 @@ Peers learn from the same rows, folds, features and weights, and have the same o
 {% endfor %}</table>
 <p class="small">AUC out of fold: on the rows that train, each told by sub-models that have not seen its party.</p>
 {% if one.better %}<p><b>The ensemble is below {% for name in one.better %}{{ words.get(name, name) }}{{ "" if loop.last else ", " }}{% endfor %}</b>, outside the paired interval.
-Its network trusts each sub-model as far as that ranks training rows out of fold. Where tested rows are ranked in another order than these, or defaults
-are too few to tell sub-models apart, it trusts the wrong ones: the two columns of AUCs, side by side, show how far.</p>{% endif %}
+{% if one.better_sub_models %}Its network trusts each sub-model as far as that ranks training rows out of fold. Where tested rows are ranked in another order than
+these, or defaults are too few to tell sub-models apart, it trusts the wrong ones: the two columns of AUCs, side by side, show how far.
+{% elif one.better_peers %}A peer learns from all features at once; a sub-model from those of its own block and the shared ones, and the network from three such
+scores and a risk group.{% endif %}</p>{% endif %}
+{% if one.found.loss_difference %}<table><tr><th>the ensemble less</th><th class="n">Brier</th><th class="n">log loss</th></tr>
+{% for name, losses in one.found.loss_difference.items() %}<tr><td>{{ words.get(name, name) }}</td><td class="n">{{ fine(losses.brier) }}</td>
+<td class="n">{{ fine(losses.log_loss) }}</td></tr>
+{% endfor %}</table>
+<p class="small">Paired on the same rows; lower is better.</p>{% endif %}
+{% with reasons = one.found.reasons %}{% if reasons and reasons.rows %}<p>Reasons: of {{ reasons.rows|count }} tested rows, {{ reasons.hold|percent }} move back as their first
+reason says when its features are taken from other rows (the mean of several); the other {{ (1 - reasons.hold)|percent }} do not.</p>{% endif %}{% endwith %}
 {% for months, found in one.found.within_months.items() %}
 <p>AUC, {{ months }} months: the same scores held against default within {{ months }} months instead, {{ found.defaults|count }} of {{ found.rows|count }} rows.
-{% if found.auc %}AUC of the ensemble {{ found.auc.ensemble|f4 }} ({{ found.auc_interval.ensemble[0]|f4 }} – {{ found.auc_interval.ensemble[1]|f4 }}), less that of {{ words[one.peer]|replace("peer: ", "") }}
-{{ difference(found.auc_difference[one.peer]) }}.{% else %}Too few for an AUC.{% endif %}</p>
+{% if found.auc %}AUC of the ensemble {{ found.auc.ensemble|f4 }} ({{ found.auc_interval.ensemble[0]|f4 }} – {{ found.auc_interval.ensemble[1]|f4 }}){% if one.peer %}, less that of
+{{ words[one.peer]|replace("peer: ", "") }} {{ difference(found.auc_difference[one.peer]) }}{% endif %}.{% else %}Too few for an AUC.{% endif %}</p>
 {% endfor %}
 <div class="plots">{% for plot in one.plots %}{{ plot }}{% endfor %}</div>
 {% if one.attainable %}<h3>Against what is attainable</h3>
@@ -193,7 +229,7 @@ mean and, in brackets, standard deviation over seeds. The interval is that of th
 <td class="n">{{ one.found.unseen.auc_interval[scorer][0]|f4 }} – {{ one.found.unseen.auc_interval[scorer][1]|f4 }}</td></tr>
 {% endfor %}</table>
 {% endif %}
-{% if one.fairness %}<h3>Groups</h3>
+{% if one.fairness %}<h3>Groups{{ ", first repeat" if one.found.protocol.repeats and one.found.protocol.repeats > 1 }}</h3>
 {{ one.fairness }}
 {% endif %}
 {% endfor %}

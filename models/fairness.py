@@ -1,6 +1,6 @@
 """How a model treats groups of people: approval rates, ranking and calibration by gender, age band and region.
 
-Models may learn from gender and age; region is no feature. Approved are, as if there were one cut-off, the rows with the
+Models may learn from gender and age; of the region only from how an income lies to its median. Approved are, as if there were one cut-off, the rows with the
 lowest probabilities up to a stated share. A group's rate over the highest of its attribute is held against four fifths: US
 EEOC, Uniform Guidelines on Employee Selection Procedures 1978, 29 CFR 1607.4 D, a rule of thumb that lending has taken over.
 """

@@ -165,18 +165,40 @@ def calibration_error_by_chance(prob: np.ndarray, watched: np.ndarray) -> float:
     return float(np.quantile(errors, CHANCE_QUANTILE))
 
 
+def row_losses(prob: np.ndarray, is_default: np.ndarray, watched: np.ndarray) -> dict[str, np.ndarray]:
+    """brier and log_loss of each row, those of a default seen so far; of probabilities of shape (…, rows) in that shape."""
+    seen = prob * watched
+    inside = np.clip(seen, 1e-12, 1 - 1e-12)
+    return {
+        "brier": (seen - is_default) ** 2,
+        "log_loss": -(is_default * np.log(inside) + (1 - is_default) * np.log1p(-inside)),
+    }
+
+
+def loss_difference(
+    prob: np.ndarray, other: np.ndarray, is_default: np.ndarray, watched: np.ndarray
+) -> dict[str, tuple[float, float, float]]:
+    """By brier and log_loss, one's mean over the rows less another's, between the ends of its 95% interval (paired, normal).
+
+    prob, other: of shape (repeats, rows); a row's loss is the mean of its repeats', as the rows are the draws.
+    """
+    found = {}
+    for name, losses in row_losses(prob, is_default, watched).items():
+        differences = (losses - row_losses(other, is_default, watched)[name]).mean(axis=0)
+        mean, reach = float(differences.mean()), ERRORS_95 * float(differences.std(ddof=1)) / len(differences) ** 0.5
+        found[name] = (mean - reach, mean, mean + reach)
+    return found
+
+
 def score_metrics(prob: np.ndarray, is_default: np.ndarray, watched: np.ndarray) -> dict[str, float]:
     """auc, ks, brier, log_loss, ece, and the mean probability and default rate beside the counts.
 
-    brier and log_loss are those of a default seen so far; mean_prob_default and default_rate are of the whole risk.
+    brier and log_loss are means of ``row_losses``; mean_prob_default and default_rate are of the whole risk.
     """
-    seen = np.clip(prob * watched, 1e-12, 1 - 1e-12)
-    entropy = -(is_default * np.log(seen) + (1 - is_default) * np.log1p(-seen))
     return {
         "auc": auc(prob, is_default, watched),
         "ks": kolmogorov_smirnov(prob, is_default, watched),
-        "brier": float(np.mean((prob * watched - is_default) ** 2)),
-        "log_loss": float(np.mean(entropy)),
+        **{name: float(losses.mean()) for name, losses in row_losses(prob, is_default, watched).items()},
         "ece": expected_calibration_error(prob, is_default, watched),
         "mean_prob_default": float(np.average(prob, weights=watched)),
         "default_rate": float(is_default.sum() / watched.sum()),
@@ -185,32 +207,36 @@ def score_metrics(prob: np.ndarray, is_default: np.ndarray, watched: np.ndarray)
     }
 
 
-def ranking(scores: Mapping[str, np.ndarray], is_default: np.ndarray) -> dict[str, object]:
+def ranking(scores: Mapping[str, np.ndarray], is_default: np.ndarray, watched: np.ndarray) -> dict[str, object]:
     """rows, defaults, auc and auc_interval, these by scorer and empty with fewer than two rows of a class.
 
-    scores: of shape (rows,), as is_default; outcomes are final.
+    scores: of shape (rows,), as is_default and watched.
     """
     defaults = int(is_default.sum())
     ranked = scores if min(defaults, len(is_default) - defaults) >= 2 else {}
     return {
         "rows": len(is_default), "defaults": defaults,
-        "auc": {name: auc(score, is_default, np.ones(len(score))) for name, score in ranked.items()},
-        "auc_interval": {name: auc_interval(score, is_default) for name, score in ranked.items()},
+        "auc": {name: auc(score, is_default, watched) for name, score in ranked.items()},
+        "auc_interval": {name: auc_interval(score, is_default, watched) for name, score in ranked.items()},
     }
 
 
-def against_ensemble(scores: Mapping[str, np.ndarray], is_default: np.ndarray) -> dict[str, dict[str, object]]:
+def against_ensemble(
+    scores: Mapping[str, np.ndarray], is_default: np.ndarray, watched: np.ndarray
+) -> dict[str, dict[str, object]]:
     """delong_p and auc_difference by other scorer: the score called ensemble less the other, paired, between the ends of its 95%
     interval. scores as for ``auc_difference``, by scorer."""
-    found = {name: auc_difference(scores["ensemble"], score, is_default) for name, score in scores.items() if name != "ensemble"}
+    found = {name: auc_difference(scores["ensemble"], score, is_default, watched) for name, score in scores.items() if name != "ensemble"}
     return {
         "delong_p": {name: one.p for name, one in found.items()},
         "auc_difference": {name: [one.low, one.difference, one.high] for name, one in found.items()},
     }
 
 
-def ranking_against_ensemble(scores: Mapping[str, np.ndarray], is_default: np.ndarray) -> dict[str, object]:
+def ranking_against_ensemble(
+    scores: Mapping[str, np.ndarray], is_default: np.ndarray, watched: np.ndarray
+) -> dict[str, object]:
     """``ranking``, with the auc_difference of ``against_ensemble`` between those that are ranked."""
-    found = ranking(scores, is_default)
+    found = ranking(scores, is_default, watched)
     ranked = {name: scores[name] for name in found["auc"]}
-    return found | {"auc_difference": against_ensemble(ranked, is_default)["auc_difference"]}
+    return found | {"auc_difference": against_ensemble(ranked, is_default, watched)["auc_difference"]}

@@ -1,7 +1,7 @@
 """What a user would pick instead of the credit model: one model over all features, with common settings.
 
 Each peer is trained on the same rows, with the same features and weights, and needs no tuning of ours: the libraries'
-own defaults, but for rates and sizes that suit tens of thousands of rows. They belong to the dev group, not to the
+own defaults, but for rates, sizes and restraint that suit tens of thousands of rows. They belong to the dev group, not to the
 product. All frames have one column per feature, doubles, nan where unknown.
 """
 
@@ -48,11 +48,12 @@ def fit_lightgbm(rows: pd.DataFrame, is_default: np.ndarray, weight: np.ndarray,
 
 
 def fit_catboost(rows: pd.DataFrame, is_default: np.ndarray, weight: np.ndarray, seed: int) -> Fitted:
-    """CatBoost with its defaults, fewer and larger steps."""
+    """CatBoost with its defaults, but for shallow trees and the steps and restraint of ``fit_lightgbm``."""
     from catboost import CatBoostClassifier
 
     model = CatBoostClassifier(
-        iterations=500, learning_rate=0.04, depth=6, random_seed=seed, verbose=False, allow_writing_files=False, thread_count=2
+        iterations=300, learning_rate=0.03, depth=4, l2_leaf_reg=10.0, random_seed=seed, verbose=False, allow_writing_files=False,
+        thread_count=2,
     )
     model.fit(rows, is_default, sample_weight=weight)
     return lambda others: model.predict_proba(others)[:, 1]

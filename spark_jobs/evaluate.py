@@ -35,11 +35,13 @@ from models.metrics import (
     auc,
     auc_interval,
     label_weight,
+    loss_difference,
     ranking,
     ranking_against_ensemble,
     score_metrics,
 )
 from models.peers import PEERS, peer_scores
+from models.reason_check import first_reason_holds
 from models.sub_models import KEYS, LOG_ODDS, SUB_MODELS
 from models.term_offset import TERM
 from spark_jobs.allocate import bounded
@@ -53,6 +55,8 @@ from spark_jobs.train_company import build_company_training_set
 
 MAX_ROWS = 500_000
 """Peers learn on one machine: more rows of a data set are an error."""
+REASON_ROWS = 500
+"""Of each split, whose reasons are checked."""
 WITHOUT = "without_gender_and_age"
 
 
@@ -98,7 +102,8 @@ def run(spark: SparkSession, settings: Settings, as_of_date: date, full: bool = 
     how = {
         **protocol.model_dump(mode="json"), "known_on": as_of_date.isoformat(),
         "within_policy_only": settings.training.within_policy_only, "auc_weight": settings.training.auc_weight,
-        "indeterminate_days": source.indeterminate_days,
+        "indeterminate_days": source.indeterminate_days, "outcome": source.outcome, "horizon_months": source.horizon_months,
+        "blocks": source.blocks, "code_version": of.code_version,
     }
     walks = full and isinstance(protocol, OutOfTime) and protocol.walk_forward_from
     forward = walk_forward(silver, source, settings, as_of_date, of) if walks else None
@@ -124,7 +129,7 @@ def _evaluate_companies(lake: Lake, source: Source, night: Night, full: bool) ->
     told, unfitted = company_predictions(rows, protocol, settings, of)
     how = {
         **protocol.model_dump(mode="json"), "known_on": night.as_of_date.isoformat(), "within_policy_only": False,
-        "recent_years": settings.company.recent_years,
+        "recent_years": settings.company.recent_years, "code_version": of.code_version,
     }
     forward = company_walk_forward(rows, protocol, settings, of) if full and protocol.walk_forward_from else None
     _write(settings, told, company_findings(told, how, unfitted, forward))
@@ -213,20 +218,23 @@ def _splits_of(
 def predictions(
     split: Split, settings: Settings, of: Origin, single_features: Sequence[str], full: bool = False
 ) -> tuple[pd.DataFrame, Mapping[str, float], dict[str, str]]:
-    """One row per tested row: keys, split, repeat, is_default, default_on, the attributes of fairness, and a column per scorer:
-    probabilities, for sub-models log-odds, for a single feature its value, unknown ones as 0; under full those of
-    ``probabilities_by_seed`` too. Then the AUCs of the stack on its training rows, out of fold; and the peers that could not be
+    """One row per tested row: keys, split, repeat, is_default, default_on, watched_share, is_unseen (nobody of its party trained),
+    reason_holds (null: not among the rows that are checked), the attributes of fairness, and a column per scorer: probabilities,
+    for sub-models log-odds, for a single feature its value, unknown ones as 0; under full those of ``probabilities_by_seed``
+    too. Then the AUCs of the stack on its training rows, out of fold; and the peers that could not be
     fitted, each with why.
 
     split.test has region beside the columns of TRAINING_SET. Raises TooManyRows.
     """
     model, report = fit_credit_model(split.training, split.training.limit(0), settings.training, of, NO_LIFETIME)
     names = list(model.features)
+    trained = split.training.select("identity_group_id").distinct().withColumn("trained", F.lit(True))
     scored = _sorted(
-        model.score(split.test, settings.scores).select(
-            *KEYS, "is_default", "default_on", "prob_default", "risk_group", "region", *INPUTS,
-            *(feature.name for feature in FEATURES),
-        )
+        model.score(split.test.join(trained, on="identity_group_id", how="left"), settings.scores).select(
+            *KEYS, "is_default", "default_on", "watched_share", F.col("trained").isNull().alias("is_unseen"), "prob_default", "risk_group",
+            "region", *INPUTS, *(feature.name for feature in FEATURES),
+        ),
+        "rows to test",
     )
     known = split.training.select(*KEYS, "is_default", "watched_share", *dict.fromkeys([*names, TERM]))
     rows = bounded(known, MAX_ROWS, "training rows (training.max_training_rows)").to_pandas()
@@ -243,10 +251,23 @@ def predictions(
         columns |= probabilities_by_seed(report.stacked, scored[list(INPUTS)].to_numpy(), settings.training)
         blind = settings.training.model_copy(update={"left_out_features": [*settings.training.left_out_features, *GENDER_AND_AGE]})
         without, _ = fit_credit_model(split.training, split.training.limit(0), blind, of, NO_LIFETIME)
-        columns[WITHOUT] = _sorted(without.score(split.test, settings.scores).select(*KEYS, "prob_default"))["prob_default"]
+        columns[WITHOUT] = _sorted(without.score(split.test, settings.scores).select(*KEYS, "prob_default"), "rows to test")["prob_default"]
     attributes = build_attributes(scored["age_years"], scored["is_female"], scored["region"])
-    tested = scored[[*KEYS, "is_default", "default_on", "risk_group"]].join(attributes)
-    return tested.assign(split=split.name, repeat=split.repeat, **columns), report.out_of_fold_auc, unfitted
+    tested = scored[[*KEYS, "is_default", "default_on", "watched_share", "is_unseen", "risk_group"]].join(attributes)
+    tested = tested.assign(split=split.name, repeat=split.repeat, **columns).merge(checked_reasons(model, split.test, settings), "left", list(KEYS))
+    return tested, report.out_of_fold_auc, unfitted
+
+
+def checked_reasons(model: CreditModel, test: DataFrame, settings: Settings) -> pd.DataFrame:
+    """KEYS and reason_holds (``first_reason_holds``) of some of the tested rows, the same each time."""
+    some = test.orderBy(F.xxhash64(*KEYS), *KEYS).limit(REASON_ROWS)
+    told = _sorted(
+        model.score(some, settings.scores, reasons=True)
+        .select(*KEYS, "raw_prob_default", "reason_codes", *dict.fromkeys([*model.features, TERM])),
+        "rows to test",
+    )
+    told = told[told["reason_codes"].map(len) > 0].reset_index(drop=True)
+    return told[list(KEYS)].assign(reason_holds=first_reason_holds(model, told, test.sparkSession) if len(told) else None)
 
 
 def _of_stack(scored: pd.DataFrame, single_features: Sequence[str]) -> dict[str, pd.Series]:
@@ -255,8 +276,8 @@ def _of_stack(scored: pd.DataFrame, single_features: Sequence[str]) -> dict[str,
     return {"ensemble": scored["prob_default"], **of_sub_models, **{name: scored[name].fillna(0.0) for name in single_features}}
 
 
-def _sorted(rows: DataFrame) -> pd.DataFrame:
-    return rows.toPandas().sort_values(list(KEYS), ignore_index=True)
+def _sorted(rows: DataFrame, what: str) -> pd.DataFrame:
+    return bounded(rows, MAX_ROWS, what).to_pandas().sort_values(list(KEYS), ignore_index=True)
 
 
 @dataclass(frozen=True)
@@ -303,22 +324,23 @@ def walk_forward(
             left_out[step.period.quarter] = step.left_out
             continue
         model, _ = step.fitted
-        columns = ("is_default", "prob_default", *LOG_ODDS, *single_features)
-        scored = _sorted(model.score(step.split.test, settings.scores).select(*KEYS, *columns))
-        tested[step.period] = scored[["is_default"]].assign(**_of_stack(scored, single_features))
+        columns = ("is_default", "watched_share", "prob_default", *LOG_ODDS, *single_features)
+        scored = _sorted(model.score(step.split.test, settings.scores).select(*KEYS, *columns), "rows to test")
+        tested[step.period] = scored[["is_default", "watched_share"]].assign(**_of_stack(scored, single_features))
     return walk_forward_findings(tested, left_out)
 
 
 def walk_forward_findings(tested: Mapping[Period, pd.DataFrame], left_out: Mapping[str, str]) -> dict[str, object]:
     """``ranking`` of the scorers and mean probability by calendar year, its quarters pooled, and by quarter.
 
-    tested: in order of time, is_default and a column per scorer, one row per tested row. left_out: quarters without a model,
+    tested: in order of time, is_default, watched_share and a column per scorer, one row per tested row. left_out: quarters without a model,
     each with why.
     """
 
     def found(rows: pd.DataFrame) -> dict[str, object]:
-        scorers = rows.columns.drop("is_default")
-        found = ranking({name: rows[name].to_numpy(dtype=float) for name in scorers}, rows["is_default"].to_numpy(dtype=float))
+        outcome = ("is_default", "watched_share")
+        scores = {name: rows[name].to_numpy(dtype=float) for name in rows.columns.drop([*outcome])}
+        found = ranking(scores, *(rows[name].to_numpy(dtype=float) for name in outcome))
         return found | {"mean_prob_default": float(rows["ensemble"].mean())}
 
     years = groupby(tested, key=lambda period: period.last.year)
@@ -345,7 +367,7 @@ def within_months(rows: pd.DataFrame, scores: Mapping[str, np.ndarray], months: 
     passed = (end <= pd.Timestamp(known_on)).to_numpy()
     is_default = (pd.to_datetime(rows["default_on"]) <= end).to_numpy(dtype=float)[passed]
     scores = {name: score[passed] for name, score in scores.items()}
-    return ranking_against_ensemble(scores, is_default)
+    return ranking_against_ensemble(scores, is_default, np.ones(passed.sum()))
 
 
 def findings(
@@ -355,12 +377,13 @@ def findings(
     """The figures of one data set, as evaluation.json has them; protocol: how it was tested, as JSON has it.
 
     unfitted: the peers that some split could not fit, each with why; they have no figures. Of several repeats figures are
-    means, each repeat's being those of all its rows pooled; groups are those of the first. forward: ``walk_forward_findings``.
+    means, each repeat's being those of all its rows pooled; groups are those of the first. unseen: the rows of parties that did not
+    train, null where these are all. forward: ``walk_forward_findings``.
     """
     rows = rows.sort_values(["repeat", *KEYS])
     repeats = rows["repeat"].nunique()
     is_default = rows["is_default"].to_numpy(dtype=float).reshape(repeats, -1)[0]
-    final = np.ones(len(is_default))
+    watched = rows["watched_share"].to_numpy().reshape(repeats, -1)[0]
     left_out = [name for name in (WITHOUT,) if name in rows]
     peers = [name for name in PEERS if name not in unfitted]
     others = (*SUB_MODELS, *protocol["single_features"], *left_out, *peers)
@@ -368,23 +391,29 @@ def findings(
     scores = {name: rows[name].to_numpy(dtype=float).reshape(repeats, -1) for name in ("ensemble", *others)}
 
     def figures(name: str) -> dict[str, float]:
-        return pd.DataFrame([score_metrics(prob, is_default, final) for prob in scores[name]]).mean(skipna=False).to_dict()
+        return pd.DataFrame([score_metrics(prob, is_default, watched) for prob in scores[name]]).mean(skipna=False).to_dict()
 
     def mean_auc(name: str) -> dict[str, float]:
-        return {"auc": float(np.mean([auc(score, is_default, final) for score in scores[name]]))}
+        return {"auc": float(np.mean([auc(score, is_default, watched) for score in scores[name]]))}
 
     first = rows[rows["repeat"] == 1]
-    groups = fairness_table(scores["ensemble"][0], is_default, final, first[list(ATTRIBUTES)], fairness)
+    unseen, checked = first["is_unseen"].to_numpy(dtype=bool), rows["reason_holds"].dropna().astype(bool)
+    groups = fairness_table(scores["ensemble"][0], is_default, watched, first[list(ATTRIBUTES)], fairness)
     return {
         **figures("ensemble"),
-        "auc_interval": auc_interval(scores["ensemble"], is_default),
+        "auc_interval": auc_interval(scores["ensemble"], is_default, watched),
         "sub_models": {name: mean_auc(name) for name in SUB_MODELS},
         "single_features": {name: mean_auc(name) for name in protocol["single_features"]},
         "peers": {name: figures(name) for name in peers},
         "unfitted_peers": dict(unfitted),
         "left_out": {name: figures(name) for name in left_out},
         "fairness": {"limits": fairness.model_dump(), "groups": json.loads(groups.to_json(orient="records"))},
-        **against_ensemble(scores, is_default),
+        **against_ensemble(scores, is_default, watched),
+        "loss_difference": {name: loss_difference(scores["ensemble"], scores[name], is_default, watched) for name in peers},
+        "unseen": None if unseen.all() else ranking(
+            {name: scores[name][0][unseen] for name in ("ensemble", *SUB_MODELS, *peers)}, is_default[unseen], watched[unseen]
+        ),
+        "reasons": {"rows": len(checked), "hold": float(checked.mean())},
         "within_months": {
             str(months): within_months(first, {name: score[0] for name, score in scores.items()}, months, protocol["known_on"])
             for months in protocol.get("also_within_months", ())

@@ -18,7 +18,7 @@ from conf.source import OutOfTime
 from features.company_labels import distressed_within, with_periods
 from models.company_model import KEYS, PROBABILITIES, fit_company_model
 from models.credit_model import Origin, TooFewDefaults
-from models.metrics import against_ensemble, auc, ranking, ranking_against_ensemble, score_metrics
+from models.metrics import against_ensemble, auc, loss_difference, ranking, ranking_against_ensemble, score_metrics
 from models.peers import PEERS, peer_scores
 from spark_jobs.train_company import with_first_year
 
@@ -90,7 +90,8 @@ def company_walk_forward(rows: DataFrame, protocol: OutOfTime, settings: Setting
 
     def found(scored: pd.DataFrame) -> dict[str, object]:
         scorers = {"ensemble": scored[PROBABILITIES[0]].to_numpy(dtype=float), ALTMAN: riskier_by_altman(scored)}
-        return ranking(scorers, scored["is_distress"].to_numpy(dtype=float)) | {"mean_prob_default": float(scored[PROBABILITIES[0]].mean())}
+        is_distress = scored["is_distress"].to_numpy(dtype=float)
+        return ranking(scorers, is_distress, np.ones(len(scored))) | {"mean_prob_default": float(scored[PROBABILITIES[0]].mean())}
 
     return {
         "years": [{"period": "all"} | found(pd.concat(tested.values()))] if tested else [],
@@ -116,14 +117,15 @@ def company_findings(
     scorers = {name: rows[name].to_numpy(dtype=float) for name in ("ensemble", *_OTHERS) if name in rows}
     is_default, final = rows["is_default"].to_numpy(dtype=float), np.ones(len(rows))
     peers = [name for name in PEERS if name not in unfitted]
-    whole = ranking(scorers, is_default)
+    whole = ranking(scorers, is_default, final)
     unseen, longer = rows["is_unseen"].to_numpy(dtype=bool), {}
     for years in (2, 3):
         outcome, prob = rows[f"default_{years}y"].to_numpy(dtype=float), rows[f"prob_distress_{years}y"].to_numpy(dtype=float)
         told = ~np.isnan(outcome)
+        all_final = np.ones(told.sum())
         held = {name: score[told] for name, score in (scorers | {"ensemble": prob}).items()}
-        longer[str(12 * years)] = ranking_against_ensemble(held, outcome[told]) | {
-            "calibration": score_metrics(prob[told], outcome[told], np.ones(told.sum())),
+        longer[str(12 * years)] = ranking_against_ensemble(held, outcome[told], all_final) | {
+            "calibration": score_metrics(prob[told], outcome[told], all_final),
         }
     return {
         **score_metrics(scorers["ensemble"], is_default, final),
@@ -133,12 +135,16 @@ def company_findings(
         "peers": {name: score_metrics(scorers[name], is_default, final) for name in peers},
         "unfitted_peers": dict(unfitted),
         "fairness": None,
-        **against_ensemble(scorers, is_default),
+        **against_ensemble(scorers, is_default, final),
+        "loss_difference": {
+            name: loss_difference(scorers["ensemble"][None, :], scorers[name][None, :], is_default, final) for name in peers
+        },
         "within_months": longer,
         "by_year": [
             {"year": int(year), "rows": len(of_year), "defaults": int(of_year["is_default"].sum()), "mean_prob_default": float(of_year["ensemble"].mean())}
             for year, of_year in rows.groupby(pd.to_datetime(rows["as_of_date"]).dt.year)
         ],
-        "unseen": ranking({name: score[unseen] for name, score in scorers.items()}, is_default[unseen]),
+        "unseen": ranking({name: score[unseen] for name, score in scorers.items()}, is_default[unseen], final[unseen]),
+        "reasons": None,
         "protocol": dict(protocol),
     }

@@ -17,7 +17,6 @@ import pandas as pd
 from conf.settings import Settings, load_settings
 from conf.source import load_source
 from models.evaluation_page import page
-from spark_jobs.manifest import code_version
 
 
 def run(settings: Settings, names: Sequence[str], folder: Path) -> Path:
@@ -30,7 +29,7 @@ def run(settings: Settings, names: Sequence[str], folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "evaluation.json").write_text(json.dumps({name: found for name, (_, found, _) in data_sets.items()}, indent=1))
     target = folder / "evaluation.html"
-    target.write_text(page(data_sets, code_version(settings.source), datetime.now(UTC)), encoding="utf-8")
+    target.write_text(page(data_sets, datetime.now(UTC)), encoding="utf-8")
     return target
 
 

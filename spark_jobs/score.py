@@ -12,6 +12,7 @@ from conf.reasons import REASONS_TOLD
 from conf.settings import Settings
 from conf.tables import BORROWER_SCORE, FEATURE_TABLES, POPULATION
 from expectations.measures import Bound
+from models.attribution import DECIMALS
 from models.credit_model import CreditModel
 from models.registry import load_champion
 from spark_jobs.borrowing_companies import (
@@ -25,8 +26,6 @@ from spark_jobs.lake import Lake
 from spark_jobs.manifest import Night, current_night
 from spark_jobs.monitoring import monitor
 
-# The last bits of a matrix product depend on how rows fall into batches; ten decimals do not.
-DECIMALS = 10
 # A borrower like the training rows' mean in all but a few things has few reasons; many such borrowers there are not.
 MAX_FEW_REASONS = 0.01
 DOUBLES = ("prob_default", "raw_prob_default", "timeseries_log_odds", "behavior_log_odds", "record_log_odds")

@@ -70,6 +70,8 @@ def evaluate(settings: Settings, market: TestedMarket, as_of_date: date | None, 
         over = {
             "SIMULATION__BORROWERS": drawn.borrowers, "SIMULATION__HISTORY_MONTHS": drawn.history_months,
             "TRAINING__TRAINING_COHORTS": drawn.training_cohorts, "TRAINING__COHORT_STEP_MONTHS": drawn.cohort_step_months,
+            # The tested day judges, and calibration is out of fold: every cohort trains.
+            "TRAINING__CALIBRATION_COHORTS": 0, "TRAINING__JUDGING_COHORTS": 0,
         }
         more = {f"MOSAIC_{name}": str(value) for name, value in over.items()}
         jobs = [["simulate"], *jobs]

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from conf.settings import load_settings
-from dags.launch import airflow_home, bench, run
+from dags.launch import airflow_home, bench, evaluate, run
 from dags.launch import database as launch_database
 from dags.launch.airflow_api import AirflowApi, TaskState, _exception_lines
 from dags.launch.airflow_home import AirflowProblem
@@ -179,3 +179,29 @@ def test_a_benchmarks_other_markets_score_with_the_model_of_the_first(market, mo
     registries[0].touch()
     assert [settings.tracking_uri for settings in markets] == [f"sqlite:///{registry}" for registry in registries]
     assert registries[1].samefile(registries[0])
+
+
+def test_an_own_source_is_evaluated_from_its_files_and_a_drawn_one_from_none(market, tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(evaluate, "load_settings", lambda: market.model_copy(update={"data": tmp_path / "files"}))
+    monkeypatch.setattr(evaluate.TestedMarket, "empty", lambda self, settings: None)
+    monkeypatch.setattr(evaluate.TestedMarket, "run_jobs", lambda self, jobs, day, **more: ran.append((self.source, self.data, jobs, day, more)))
+    monkeypatch.setattr(evaluate, "run_python", lambda arguments, environment: ran.append(arguments))
+    (tmp_path / "files").mkdir()
+    monkeypatch.setattr("sys.argv", ["evaluate", "--source", "berka", "--full", "--as-of-date", "2001-12-31"])
+    assert evaluate.main() == 0
+    jobs = [["open_night", "--training"], ["ingest", "--training"], ["evaluate", "--full"]]
+    assert ran[0] == ("berka", tmp_path / "files", jobs, date(2001, 12, 31), {})
+    assert ran[1] == ["-m", "spark_jobs.evaluation_report", str(market.home / "reports"), "berka"]
+
+    monkeypatch.setattr("sys.argv", ["evaluate", "--data-sets", "uci_credit_card", "simulated", "--folder", str(tmp_path)])
+    assert evaluate.main() == 0
+    # There is no folder of the one.
+    (source, data, jobs, day, more), report = ran[2:]
+    assert (source, data, jobs[0], jobs[-1], day) == ("simulated", None, ["simulate"], ["evaluate"], date(2025, 6, 30))
+    assert (more["MOSAIC_SIMULATION__BORROWERS"], more["MOSAIC_TRAINING__JUDGING_COHORTS"]) == ("10000", "0")
+    assert report[-1] == "simulated"
+
+    (tmp_path / "files").rmdir()
+    monkeypatch.setattr("sys.argv", ["evaluate", "--source", "berka"])
+    assert evaluate.main() == 1 and len(ran) == 4

@@ -34,11 +34,12 @@ def test_the_truth_is_the_yardstick():
     truth = 1 / (1 + np.exp(3 - 1.5 * draw.normal(size=2000)))
     rows = pd.DataFrame({
         "ensemble": 1.2 * truth, "attainable": truth, "truth": truth, "is_default": draw.random(2000) < truth,
-        "risk_group": 1 + (truth > np.median(truth)), "interest_rate": 0.05 + 0.2 * truth,
+        "risk_group": 1 + (truth > np.median(truth)), "interest_rate": 0.05 + 0.2 * truth, "is_unseen": np.arange(2000) < 500,
     })
     found = beside_truth(rows)
     assert found["gini"]["truth"]["ensemble"] == found["gini"]["truth"]["truth"] == pytest.approx(found["gini"]["truth"]["attainable"])
     assert found["ratio"]["truth"] == (1, 1, 1)
+    assert found["unseen"] == {"rows": 500, "ratio": (1, 1, 1)}
     # A fifth too much, everywhere.
     assert found["ece"]["truth"] == pytest.approx({"ensemble": 0.2 * truth.mean(), "attainable": 0, "truth": 0})
     safer, riskier = found["risk_groups"]

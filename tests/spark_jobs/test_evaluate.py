@@ -124,7 +124,7 @@ def test_quarters_go_from_the_first_day_to_the_last():
 
 def test_a_year_pools_its_quarters():
     def rows(is_default, ensemble):
-        return pd.DataFrame({"is_default": is_default, "ensemble": ensemble})
+        return pd.DataFrame({"is_default": is_default, "watched_share": 1.0, "ensemble": ensemble})
 
     first, second, third = evaluate.quarters(date(2010, 4, 1), date(2010, 12, 31))
     (next_year,) = evaluate.quarters(date(2011, 1, 1), date(2011, 3, 31))
@@ -179,6 +179,7 @@ def test_scorers_are_held_against_each_other_on_the_same_rows(settings, small_tr
     origin = Origin("simulated", "2010-12-31", 12, "test")
     found, out_of_fold_auc, unfitted = evaluate.predictions(split, market, origin, ["loan_interest_rate"], full=True)
     assert len(found) == 300
+    assert found["is_unseen"].all() and found["reason_holds"].notna().all() and found["reason_holds"].mean() > 0.9
     assert unfitted == {"refuses": "by hand: RuntimeError: nothing to bin"}
     peers = [name for name in PEERS if name != "refuses"]
     scorers = ["ensemble", *SUB_MODELS, *peers, "loan_interest_rate", evaluate.WITHOUT]
@@ -191,9 +192,12 @@ def test_scorers_are_held_against_each_other_on_the_same_rows(settings, small_tr
     protocol = OutOfTime(
         protocol="out_of_time", trained_on=DAY, tested_from=DAY, tested_until=DAY, single_features=("loan_interest_rate",),
         also_within_months=(6,),
-    ).model_dump(mode="json") | {"known_on": "2011-03-31", "within_policy_only": False, "auc_weight": 0.5, "indeterminate_days": 30}
+    ).model_dump(mode="json") | {
+        "known_on": "2011-03-31", "within_policy_only": False, "auc_weight": 0.5, "indeterminate_days": 30,
+        "outcome": "default_within_horizon", "horizon_months": 6, "blocks": ["credit_record", "timeseries"], "code_version": "code",
+    }
     quarter = evaluate.Period(DAY, DAY, DAY)
-    forward = evaluate.walk_forward_findings({quarter: found[["is_default", "ensemble", "record"]]}, {"2010 Q4": "5 defaults"})
+    forward = evaluate.walk_forward_findings({quarter: found[["is_default", "watched_share", "ensemble", "record"]]}, {"2010 Q4": "5 defaults"})
     told = evaluate.findings(found, protocol, market.fairness, unfitted, forward) | {"out_of_fold_auc": out_of_fold_auc}
     assert {"auc", "ks", "brier", "log_loss", "ece", "peers", "delong_p", "protocol"} <= set(told)
     # Four of 80 features tell of default; 1,200 rows teach some peers little.
@@ -212,22 +216,50 @@ def test_scorers_are_held_against_each_other_on_the_same_rows(settings, small_tr
     assert set(within["auc"]) == {"ensemble", *SUB_MODELS, *peers, "loan_interest_rate", evaluate.WITHOUT}
     assert forward["years"][0]["auc"]["ensemble"] == pytest.approx(told["auc"])
 
+    def shown():
+        return page({"by_hand": ("By hand", told, found)}, datetime(2026, 1, 1, tzinfo=UTC))
+
     # Whom so small a training is below is chance; the page says it of intervals that lie below 0.
     told["auc_difference"] = {name: [-0.02, -0.01, 0.0] for name in told["auc_difference"]}
-    html = page({"by_hand": ("By hand", told, found)}, "code", datetime(2026, 1, 1, tzinfo=UTC))
+    html = shown()
     assert "ensemble without gender and age" in html and "<td>female</td>" in html
     assert f"{told['auc']:.4f}" in html and f"{told['peers']['catboost']['auc']:.4f}" in html
     assert f"{out_of_fold_auc['record']:.4f}" in html
-    assert "The ensemble is below" not in html
+    assert "The ensemble is below" not in html and "Parties that no training has seen" not in html
+    assert "The outcome is a default within 6 months; features are of the blocks credit record, timeseries." in html
+    low, difference, high = told["loss_difference"]["catboost"]["brier"]
+    assert low < difference < high and difference == pytest.approx(told["brier"] - told["peers"]["catboost"]["brier"])
+    assert f"{difference:+.5f} [{low:+.5f}, {high:+.5f}]" in html
+    assert f"of 300 tested rows, {100 * found['reason_holds'].mean():.1f}% move back" in html
     assert "30 days late within the horizon, without a default, is half a default" in html and "Peers learn of defaults alone." in html
     assert "could not be fitted: refuses (by hand: RuntimeError: nothing to bin)" in html
     assert "AUC, 6 months" in html and f"{within['auc']['catboost']:.4f}" in html
     assert "2011 Q1" in html and "2010 Q4 is left out: 5 defaults." in html
     assert f"{told['auc_loss']['difference']['auc']['mean']:+.5f}" in html
     assert not re.findall(r'(?:src|href)="(?!#)[^"]*"', html), "the page needs no network"
-    assert html == page({"by_hand": ("By hand", told, found)}, "code", datetime(2026, 1, 1, tzinfo=UTC))
+    assert html == shown()
+    told["auc_difference"]["catboost"] = [-0.03, -0.02, -0.01]
+    assert "The ensemble is below peer: CatBoost, all features</b>" in shown() and "A peer learns from all features at once" in shown()
     told["auc_difference"]["record"] = [-0.03, -0.02, -0.01]
-    assert "The ensemble is below sub-model: credit record</b>" in page({"by_hand": ("By hand", told, found)}, "code", datetime(2026, 1, 1, tzinfo=UTC))
+    assert "The ensemble is below sub-model: credit record, peer: CatBoost, all features</b>" in shown() and "it trusts the wrong ones" in shown()
+    none = told | {"peers": {}, "loss_difference": {}}
+    assert "none could be fitted" in page({"by_hand": ("By hand", none, found)}, datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def test_outcomes_count_as_far_as_they_were_watched():
+    draw = np.random.default_rng(20261129)
+    prob, watched = draw.uniform(0.02, 0.4, 20_000), draw.uniform(0.1, 1.0, 20_000)
+    rows = pd.DataFrame({
+        "borrower_id": range(20_000), "as_of_date": DAY, "is_default": draw.random(20_000) < prob * watched, "watched_share": watched,
+        "is_unseen": np.arange(20_000) < 5_000, "reason_holds": [True, False, None, None] * 5_000, "repeat": 1,
+        **dict.fromkeys(ATTRIBUTES, "one"), **dict.fromkeys(("ensemble", *SUB_MODELS, *PEERS), prob),
+    })
+    found = evaluate.findings(rows, CrossValidation(protocol="cross_validation").model_dump(mode="json"), load_settings().fairness, {})
+    assert found["default_rate"] == pytest.approx(prob.mean(), abs=0.01) and found["ece"] < 0.01
+    assert found["fairness"]["groups"][0]["calibration"] == pytest.approx(1, abs=0.05)
+    # Rows of parties that train are not among the unseen; half of those that were checked have a reason that holds.
+    assert found["unseen"]["rows"] == 5_000 and found["reasons"] == {"rows": 10_000, "hold": 0.5}
+    assert found["loss_difference"]["lightgbm"]["brier"] == (0, 0, 0)
 
 
 def test_repeats_are_means_and_make_no_rows():
@@ -235,7 +267,7 @@ def test_repeats_are_means_and_make_no_rows():
     is_default = np.arange(200) < 30
     scorers = ("ensemble", *SUB_MODELS, *PEERS)
     rows = pd.DataFrame({name: 1 / (1 + np.exp(-draw.normal(size=200) - is_default)) for name in scorers})
-    once = rows.assign(borrower_id=range(200), as_of_date=DAY, is_default=is_default, repeat=1, **dict.fromkeys(ATTRIBUTES, "one"))
+    once = rows.assign(borrower_id=range(200), as_of_date=DAY, is_default=is_default, watched_share=1.0, is_unseen=True, reason_holds=None, repeat=1, **dict.fromkeys(ATTRIBUTES, "one"))
     protocol, fairness = CrossValidation(protocol="cross_validation").model_dump(mode="json"), load_settings().fairness
 
     def repeated(repeats: list[int]) -> pd.DataFrame:

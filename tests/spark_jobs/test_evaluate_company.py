@@ -48,12 +48,12 @@ def test_findings_have_horizons_peers_and_the_unseen(rows):
 
 
 def test_the_page_shows_them_without_groups(rows):
-    how = load_source("american_bankruptcy").evaluation.model_dump(mode="json") | {"within_policy_only": False, "recent_years": 3}
+    how = load_source("american_bankruptcy").evaluation.model_dump(mode="json") | {"within_policy_only": False, "recent_years": 3, "code_version": "0" * 12}
     found = company_findings(rows, how, {"scorecard": "too few"})
     of_2015 = {"rows": 20, "defaults": 5, "auc": {"ensemble": 0.7, "altman_z": 0.6}, "auc_interval": {"ensemble": [0.6, 0.8], "altman_z": [0.5, 0.7]}}
     years = {"years": [{"period": "all", "mean_prob_default": 0.2} | of_2015], "left_out": {"2014-04-30": "too few distresses"}}
     found["walk_forward"] = years | {"periods": [{"period": "year from 2015-04-30", "trained_on": "2015-04-30", "mean_prob_default": 0.2} | of_2015]}
-    html = page({"american_bankruptcy": ("Companies", found, rows)}, "0" * 12, datetime(2020, 1, 1, tzinfo=UTC))
+    html = page({"american_bankruptcy": ("Companies", found, rows)}, datetime(2020, 1, 1, tzinfo=UTC))
     assert "peer: Altman Z" in html and "Parties that no training has seen" in html and "<h3>Groups</h3>" not in html
     assert "filings of the 3 years before calibrate, earlier ones train" in html
     assert f"{found['unseen']['auc']['ensemble']:.4f}" in html

@@ -207,7 +207,7 @@ def test_the_night_is_held_against_the_rows_that_trained(scored, spark, market):
     assert (market.market / "reports" / "monitoring.html").is_file()
 
 
-def test_the_same_rows_train_the_same_model(spark, market, rows, scored, module_patch):
+def test_a_model_that_was_registered_twice_scores_alike(spark, market, rows, scored, module_patch):
     night = Night("2010-03-31-0123456789ab", NIGHT, "2", {}, {})
     module_patch.setattr(score, "current_night", lambda settings, as_of_date: night)
     score.run(spark, market, NIGHT)
