@@ -219,7 +219,7 @@ def predictions(
     split: Split, settings: Settings, of: Origin, single_features: Sequence[str], full: bool = False
 ) -> tuple[pd.DataFrame, Mapping[str, float], dict[str, str]]:
     """One row per tested row: keys, split, repeat, is_default, default_on, watched_share, is_unseen (nobody of its party trained),
-    reason_holds (null: not among the rows that are checked), the attributes of fairness, and a column per scorer: probabilities,
+    reason_holds (null: not among the rows of the first repeat that are checked), the attributes of fairness, and a column per scorer: probabilities,
     for sub-models log-odds, for a single feature its value, unknown ones as 0; under full those of ``probabilities_by_seed``
     too. Then the AUCs of the stack on its training rows, out of fold; and the peers that could not be
     fitted, each with why.
@@ -254,12 +254,14 @@ def predictions(
         columns[WITHOUT] = _sorted(without.score(split.test, settings.scores).select(*KEYS, "prob_default"), "rows to test")["prob_default"]
     attributes = build_attributes(scored["age_years"], scored["is_female"], scored["region"])
     tested = scored[[*KEYS, "is_default", "default_on", "watched_share", "is_unseen", "risk_group"]].join(attributes)
-    tested = tested.assign(split=split.name, repeat=split.repeat, **columns).merge(checked_reasons(model, split.test, settings), "left", list(KEYS))
+    tested = tested.assign(split=split.name, repeat=split.repeat, reason_holds=None, **columns)
+    if split.repeat == 1:
+        tested = tested.drop(columns="reason_holds").merge(checked_reasons(model, split.test, settings), "left", list(KEYS))
     return tested, report.out_of_fold_auc, unfitted
 
 
 def checked_reasons(model: CreditModel, test: DataFrame, settings: Settings) -> pd.DataFrame:
-    """KEYS and reason_holds (``first_reason_holds``) of some of the tested rows, the same each time."""
+    """KEYS and reason_holds (``first_reason_holds``) of up to REASON_ROWS of the tested rows, the same each time."""
     some = test.orderBy(F.xxhash64(*KEYS), *KEYS).limit(REASON_ROWS)
     told = _sorted(
         model.score(some, settings.scores, reasons=True)

@@ -26,7 +26,7 @@ def rows() -> StackedRows:
 
 @pytest.fixture(scope="module")
 def ensemble(rows) -> Ensemble:
-    return fit_ensemble(rows, folds=3, networks=2, epochs=8, auc_weight=0.5, seed=5)
+    return fit_ensemble(rows, folds=3, networks=2, epochs=40, auc_weight=0.5, seed=5)
 
 
 def loss_of(auc_weight, outcome, weight, log_odds, base=0.0):
@@ -87,11 +87,20 @@ def test_numpy_equals_keras(ensemble, rows, tmp_path):
 
 
 def test_the_network_learns_and_the_same_seed_gives_the_same_weights(ensemble, rows):
-    again = fit_ensemble(rows, folds=3, networks=2, epochs=8, auc_weight=0.5, seed=5)
+    again = fit_ensemble(rows, folds=3, networks=2, epochs=40, auc_weight=0.5, seed=5)
 
     np.testing.assert_array_equal(again.log_odds(rows.inputs), ensemble.log_odds(rows.inputs))
     by_first_input = auc(rows.inputs[:, 0], rows.is_default, rows.weight)
+    by_mean = auc(rows.inputs.mean(axis=1), rows.is_default, rows.weight)
+    assert by_mean < by_first_input - 0.1
     assert auc(ensemble.log_odds(rows.inputs), rows.is_default, rows.weight) > by_first_input - 0.02
+
+
+def test_before_it_learns_a_network_is_the_mean_of_its_inputs(rows):
+    drawn = fit_ensemble(rows, folds=3, networks=1, epochs=0, auc_weight=0.5, seed=5)
+    rate = np.average(rows.is_default, weights=rows.weight)
+    expected = np.log(rate / (1 - rate)) + (rows.inputs - rows.inputs.mean(axis=0)).mean(axis=1)
+    np.testing.assert_allclose(drawn.log_odds(rows.inputs), expected, rtol=0, atol=1e-5)
 
 
 def test_held_out_rows_are_scored_by_networks_that_have_not_seen_them(ensemble, rows):
