@@ -46,23 +46,20 @@ def probabilities_by_seed(stacked: StackedRows, inputs: np.ndarray, training: Tr
 def compare_losses(rows: pd.DataFrame) -> dict[str, object] | None:
     """Each loss's metrics and their difference, auc_loss less cross_entropy; null where rows hold no such probabilities.
 
-    rows: one per tested row and repeat, with repeat, is_default, watched_share and the columns of ``probabilities_by_seed``. Of repeats
-    figures are means. by_seed: one value per seed; sd is over seeds. interval: 95%, of the mean paired difference over seeds
+    rows: one per tested row, with is_default, watched_share and the columns of ``probabilities_by_seed``. by_seed: one value per seed; sd is over seeds. interval: 95%, of the mean paired difference over seeds
     on these rows (Student's t): that other borrowers would be tested is not in it.
     """
     seeds = sum(name.startswith(f"{LOSSES[0]}_") for name in rows)
     if not seeds:
         return None
-    of_repeat = [part for _, part in rows.groupby("repeat")]
+    is_default, watched = rows["is_default"].to_numpy(dtype=float), rows["watched_share"].to_numpy()
 
-    def metrics(column: str) -> pd.Series:
-        found = [
-            score_metrics(part[column].to_numpy(), part["is_default"].to_numpy(dtype=float), part["watched_share"].to_numpy())
-            for part in of_repeat
-        ]
-        return pd.DataFrame(found)[list(METRICS)].mean(skipna=False)
+    def metrics(column: str) -> dict[str, float]:
+        return score_metrics(rows[column].to_numpy(), is_default, watched)
 
-    by_loss = {loss: pd.DataFrame([metrics(f"{loss}_{seed}") for seed in range(seeds)]) for loss in LOSSES}
+    by_loss = {
+        loss: pd.DataFrame([metrics(f"{loss}_{seed}") for seed in range(seeds)])[list(METRICS)] for loss in LOSSES
+    }
     difference = by_loss[LOSSES[0]] - by_loss[LOSSES[1]]
     return {"seeds": seeds, **{loss: _over_seeds(table) for loss, table in by_loss.items()}, "difference": _over_seeds(difference)}
 

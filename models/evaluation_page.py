@@ -157,6 +157,7 @@ Peers learn from the same rows, folds, features and weights, and have the same o
 <td class="n">{{ "{:.2g}".format(one.p) }}</td>{% else %}<td colspan="4">none could be fitted</td>{% endif %}<td class="n">{{ one.found.ece|f4 }}</td></tr>
 {% endfor %}</table>
 {% for one in shown %}
+{% set of_repeat = ", first repeat" if one.found.protocol.repeats and one.found.protocol.repeats > 1 else "" %}
 <h2 id="{{ one.name }}">{{ one.title }}</h2>
 <p>{{ one.protocol }} <span class="small">Code {{ one.found.protocol.code_version[:12] }}.</span></p>
 <p>Mean probability {{ one.found.mean_prob_default|f4 }} for a default rate of {{ one.found.default_rate|f4 }}.</p>
@@ -169,6 +170,7 @@ Peers learn from the same rows, folds, features and weights, and have the same o
 <td class="n">{% if row.difference %}{{ difference(row.difference) }}{% endif %}</td>
 <td class="n">{% if row.p is not none %}{{ "{:.2g}".format(row.p) }}{% endif %}</td>{% for area in row.within %}<td class="n">{{ area|f4 }}</td>{% endfor %}</tr>
 {% endfor %}</table>
+{% if one.found.left_out and of_repeat %}<p class="small">What is without gender and age is of the first repeat, and held against the ensemble of that.</p>{% endif %}
 <p class="small">AUC out of fold: on the rows that train, each told by sub-models that have not seen its party.</p>
 {% if one.better %}<p><b>The ensemble is below {% for name in one.better %}{{ words.get(name, name) }}{{ "" if loop.last else ", " }}{% endfor %}</b>, outside the paired interval.
 {% if one.better_sub_models %}Its network trusts each sub-model as far as that ranks training rows out of fold. Where tested rows are ranked in another order than
@@ -206,7 +208,7 @@ interval, and the mean probability beside the share that defaulted. Highlighted:
 {% endfor %}
 {% endif %}
 {% if one.found.auc_loss %}{% set loss = one.found.auc_loss %}
-<h3>AUC loss against cross-entropy</h3>
+<h3>AUC loss against cross-entropy{{ of_repeat }}</h3>
 <p>A single network on the same sub-model outputs, learnt with the AUC loss (weight {{ one.found.protocol.auc_weight }}) and with cross-entropy alone, {{ loss.seeds }} seeds each:
 mean and, in brackets, standard deviation over seeds. The interval is that of the mean paired difference over seeds; that other rows would be tested is not in it.</p>
 <table><tr><th>metric</th><th class="n">AUC loss</th><th class="n">cross-entropy</th><th class="n">difference</th><th class="n">interval</th></tr>
@@ -229,7 +231,7 @@ mean and, in brackets, standard deviation over seeds. The interval is that of th
 <td class="n">{{ one.found.unseen.auc_interval[scorer][0]|f4 }} – {{ one.found.unseen.auc_interval[scorer][1]|f4 }}</td></tr>
 {% endfor %}</table>
 {% endif %}
-{% if one.fairness %}<h3>Groups{{ ", first repeat" if one.found.protocol.repeats and one.found.protocol.repeats > 1 }}</h3>
+{% if one.fairness %}<h3>Groups{{ of_repeat }}</h3>
 {{ one.fairness }}
 {% endif %}
 {% endfor %}

@@ -76,8 +76,8 @@ class Split:
 def run(spark: SparkSession, settings: Settings, as_of_date: date, full: bool = False) -> None:
     """Write ``reports/evaluation.json`` and ``reports/predictions.parquet`` of this market.
 
-    as_of_date: the last day whose knowledge tells outcomes. full: the studies too: a second training without gender and age,
-    the AUC loss against cross-entropy, and the protocol's walk-forward. Raises NoOpenNight before its training night is opened.
+    as_of_date: the last day whose knowledge tells outcomes. full: the studies too: a second training without gender and age
+    and the AUC loss against cross-entropy, both of a first repeat, and the protocol's walk-forward. Raises NoOpenNight before its training night is opened.
     """
     lake, source = Lake(spark, settings), load_source(settings.source)
     night = current_night(settings, as_of_date, training=True)
@@ -220,8 +220,8 @@ def predictions(
 ) -> tuple[pd.DataFrame, Mapping[str, float], dict[str, str]]:
     """One row per tested row: keys, split, repeat, is_default, default_on, watched_share, is_unseen (nobody of its party trained),
     reason_holds (null: not among the rows of the first repeat that are checked), the attributes of fairness, and a column per scorer: probabilities,
-    for sub-models log-odds, for a single feature its value, unknown ones as 0; under full those of ``probabilities_by_seed``
-    too. Then the AUCs of the stack on its training rows, out of fold; and the peers that could not be
+    for sub-models log-odds, for a single feature its value, unknown ones as 0; under full, in the first repeat, WITHOUT and those of
+    ``probabilities_by_seed`` too. Then the AUCs of the stack on its training rows, out of fold; and the peers that could not be
     fitted, each with why.
 
     split.test has region beside the columns of TRAINING_SET. Raises TooManyRows.
@@ -247,7 +247,7 @@ def predictions(
     of_peers = {name: expit(logit(prob) + offset) for name, prob in of_peers.items()}
     columns = _of_stack(scored, single_features) | of_peers
     unfitted = {name: f"{split.name}: {why}" for name, why in unfitted.items()}
-    if full:
+    if full and split.repeat == 1:
         columns |= probabilities_by_seed(report.stacked, scored[list(INPUTS)].to_numpy(), settings.training)
         blind = settings.training.model_copy(update={"left_out_features": [*settings.training.left_out_features, *GENDER_AND_AGE]})
         without, _ = fit_credit_model(split.training, split.training.limit(0), blind, of, NO_LIFETIME)
@@ -379,16 +379,15 @@ def findings(
     """The figures of one data set, as evaluation.json has them; protocol: how it was tested, as JSON has it.
 
     unfitted: the peers that some split could not fit, each with why; they have no figures. Of several repeats figures are
-    means, each repeat's being those of all its rows pooled; groups are those of the first. unseen: the rows of parties that did not
+    means, each repeat's being those of all its rows pooled; groups and studies are of the first. unseen: the rows of parties that did not
     train, null where these are all. forward: ``walk_forward_findings``.
     """
     rows = rows.sort_values(["repeat", *KEYS])
     repeats = rows["repeat"].nunique()
     is_default = rows["is_default"].to_numpy(dtype=float).reshape(repeats, -1)[0]
     watched = rows["watched_share"].to_numpy().reshape(repeats, -1)[0]
-    left_out = [name for name in (WITHOUT,) if name in rows]
     peers = [name for name in PEERS if name not in unfitted]
-    others = (*SUB_MODELS, *protocol["single_features"], *left_out, *peers)
+    others = (*SUB_MODELS, *protocol["single_features"], *peers)
     # Of shape (repeats, rows), the rows in the same order in each repeat.
     scores = {name: rows[name].to_numpy(dtype=float).reshape(repeats, -1) for name in ("ensemble", *others)}
 
@@ -399,6 +398,9 @@ def findings(
         return {"auc": float(np.mean([auc(score, is_default, watched) for score in scores[name]]))}
 
     first = rows[rows["repeat"] == 1]
+    studied = {name: first[name].to_numpy(dtype=float) for name in ("ensemble", WITHOUT) if name in rows}
+    paired = against_ensemble(scores, is_default, watched)
+    of_study = against_ensemble(studied, is_default, watched)
     unseen, checked = first["is_unseen"].to_numpy(dtype=bool), rows["reason_holds"].dropna().astype(bool)
     groups = fairness_table(scores["ensemble"][0], is_default, watched, first[list(ATTRIBUTES)], fairness)
     return {
@@ -408,19 +410,19 @@ def findings(
         "single_features": {name: mean_auc(name) for name in protocol["single_features"]},
         "peers": {name: figures(name) for name in peers},
         "unfitted_peers": dict(unfitted),
-        "left_out": {name: figures(name) for name in left_out},
+        "left_out": {name: score_metrics(prob, is_default, watched) for name, prob in studied.items() if name == WITHOUT},
         "fairness": {"limits": fairness.model_dump(), "groups": json.loads(groups.to_json(orient="records"))},
-        **against_ensemble(scores, is_default, watched),
+        **{what: paired[what] | of_study[what] for what in paired},
         "loss_difference": {name: loss_difference(scores["ensemble"], scores[name], is_default, watched) for name in peers},
         "unseen": None if unseen.all() else ranking(
             {name: scores[name][0][unseen] for name in ("ensemble", *SUB_MODELS, *peers)}, is_default[unseen], watched[unseen]
         ),
         "reasons": {"rows": len(checked), "hold": float(checked.mean())},
         "within_months": {
-            str(months): within_months(first, {name: score[0] for name, score in scores.items()}, months, protocol["known_on"])
+            str(months): within_months(first, {name: score[0] for name, score in scores.items()} | studied, months, protocol["known_on"])
             for months in protocol.get("also_within_months", ())
         },
-        "auc_loss": compare_losses(rows),
+        "auc_loss": compare_losses(first),
         "walk_forward": forward,
         "protocol": protocol,
     }

@@ -279,12 +279,17 @@ def test_repeats_are_means_and_make_no_rows():
     assert thrice["auc_difference"]["catboost"] == pytest.approx(of_once["auc_difference"]["catboost"])
     # Another division with another outcome: the mean, and the rows' own uncertainty remains.
     other = once.assign(repeat=2, ensemble=once["ensemble"] * draw.uniform(0.5, 1, 200))
-    mixed = evaluate.findings(pd.concat([once, other]), protocol, fairness, {"catboost": "no reason"})
+    of_study = {evaluate.WITHOUT: once["catboost"], **{f"{loss}_{seed}": once["lightgbm"] for loss in auc_loss.LOSSES for seed in (0, 1)}}
+    mixed = evaluate.findings(pd.concat([once.assign(**of_study), other]), protocol, fairness, {"catboost": "no reason"})
     second = evaluate.findings(other.assign(repeat=1), protocol, fairness, {})
     assert mixed["auc"] == pytest.approx((of_once["auc"] + second["auc"]) / 2)
     low, high = mixed["auc_interval"]
     assert high - low > 0.9 * (of_once["auc_interval"][1] - of_once["auc_interval"][0])
     assert "catboost" not in mixed["peers"]
+    # Studies are of the first repeat, and held against its ensemble.
+    assert mixed["left_out"][evaluate.WITHOUT] == pytest.approx(of_once["peers"]["catboost"])
+    assert mixed["auc_difference"][evaluate.WITHOUT] == pytest.approx(of_once["auc_difference"]["catboost"])
+    assert mixed["auc_loss"]["auc_loss"]["auc"]["mean"] == pytest.approx(of_once["peers"]["lightgbm"]["auc"])
     assert {group["rows"] for group in thrice["fairness"]["groups"]} == {200}
 
 
