@@ -15,7 +15,7 @@ from models.credit_model import CreditModel
 from models.sub_models import KEYS
 from models.term_offset import TERM
 
-OTHERS, SEED = 8, 20261129
+OTHERS, SEED = 32, 20261129
 
 
 def first_reason_holds(model: CreditModel, scored: pd.DataFrame, spark: SparkSession) -> np.ndarray:

@@ -102,7 +102,7 @@ def test_everyone_gets_four_reasons_of_the_catalogue_however_rows_fall_into_batc
 
 
 def test_without_its_first_reason_a_score_moves_back(fitted, scored, spark):
-    """The features of a first reason taken from other rows, eight on average, undo what it did, in at least 95% of the rows."""
+    """The features of a first reason taken from other rows, on average, undo what it did, in at least 95% of the rows."""
     model, _ = fitted
     assert scored["reason_codes"].str[0].nunique() > 4
     assert first_reason_holds(model, scored, spark).mean() > 0.95
