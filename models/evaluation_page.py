@@ -50,8 +50,9 @@ def protocol_in_words(protocol: Mapping[str, Any]) -> str:
 
 
 def _outcome_in_words(protocol: Mapping[str, Any]) -> str:
-    ever = protocol["outcome"] == "default_ever"
-    what = "whether the loan ever defaults" if ever else f"a default within {protocol['horizon_months']} months"
+    months = protocol["horizon_months"]
+    within = f"a default within {months} month{'' if months == 1 else 's'}"
+    what = "whether the loan ever defaults" if protocol["outcome"] == "default_ever" else within
     blocks = ", ".join(block.replace("_", " ") for block in protocol["blocks"])
     return f"The outcome is {what}; features are of the blocks {blocks}."
 
