@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
@@ -30,7 +29,7 @@ def plots(rows: pd.DataFrame, unfitted: Collection[str]) -> list[Markup]:
     of_repeat = ", first repeat" if rows["repeat"].nunique() > 1 else ""
     rows = rows[rows["repeat"] == 1]
     is_default = rows["is_default"].to_numpy(dtype=float)
-    watched = rows["watched_share"].to_numpy() if "watched_share" in rows else np.ones(len(rows))
+    watched = rows["watched_share"].to_numpy()
     scores = {name: rows[name].to_numpy(dtype=float) for name in WORDS if name in rows and name not in unfitted}
     return [
         svg(roc_plot(scores, is_default, watched, f"ROC{of_repeat}")),
@@ -60,7 +59,7 @@ def _outcome_in_words(protocol: Mapping[str, Any]) -> str:
 def _drawn_in_words(drawn: Mapping[str, Any]) -> str:
     return (
         f"Drawn are {drawn['borrowers']:,} borrowers at a time over {drawn['history_months']} months; {drawn['training_cohorts']} cohorts, "
-        f"{drawn['cohort_step_months']} months apart, train. As for all data sets here, calibration is on training rows out of fold; a market "
+        f"{drawn['cohort_step_months']} months apart, train. As for all borrowers here, calibration is on training rows out of fold; a market "
         "whose settings keep cohorts to calibrate and judge on learns from less."
     )
 
@@ -101,9 +100,7 @@ def page(data_sets: Mapping[str, tuple[str, Mapping[str, Any], pd.DataFrame]], m
         {
             "name": name, "title": title, "found": found, "protocol": protocol_in_words(found["protocol"]),
             "scorers": _scorers(found), "plots": plots(rows, found["unfitted_peers"]), **_best(found), "forward_scorers": _forward_scorers(found),
-            "better": (better := [name for name, (_, _, high) in found["auc_difference"].items() if high < 0]),
-            "better_sub_models": [name for name in better if name in found["sub_models"]],
-            "better_peers": [name for name in better if name in found["peers"]],
+            "better": [name for name, (_, _, high) in found["auc_difference"].items() if high < 0],
             "fairness": section(pd.DataFrame(found["fairness"]["groups"]), Fairness(**found["fairness"]["limits"])) if found["fairness"] else None,
             "attainable": attainable.section(rows, found["attainable"]) if "attainable" in found else None,
         }
@@ -144,7 +141,7 @@ body{font:15px/1.5 system-ui,sans-serif;color:#1f2933;max-width:1080px;margin:2r
 h1{font-size:1.5rem;margin-bottom:.2rem}h2{font-size:1.15rem;margin-top:2.2rem;border-top:1px solid #d5dde3;padding-top:1rem}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}th{text-align:left;color:#52606d;font-weight:600}
 td,th{padding:.3rem .6rem;border-bottom:1px solid #e4e9ed}td.n,th.n{text-align:right}tr.own{background:#eef5f8;font-weight:600}
-.plots{display:flex;flex-wrap:wrap;gap:1rem}.plots svg{width:500px;height:auto}p.small{color:#52606d;font-size:.9rem}
+.plots{display:flex;flex-wrap:wrap;gap:1rem}.plots svg{width:500px;height:auto}.small{color:#52606d;font-size:.9rem}
 </style></head><body>
 <h1>Evaluation of the models</h1>
 <p class="small">Made {{ made_at }}. AUC differences are paired on the same rows (DeLong 1988), intervals 95%.
@@ -174,9 +171,9 @@ Peers learn from the same rows, folds, features and weights, and have the same o
 {% if one.found.left_out and of_repeat %}<p class="small">What is without gender and age is of the first repeat, and held against the ensemble of that.</p>{% endif %}
 <p class="small">AUC out of fold: on the rows that train, each told by sub-models that have not seen its party.</p>
 {% if one.better %}<p><b>The ensemble is below {% for name in one.better %}{{ words.get(name, name) }}{{ "" if loop.last else ", " }}{% endfor %}</b>, outside the paired interval.
-{% if one.better_sub_models %}Its network trusts each sub-model as far as that ranks training rows out of fold. Where tested rows are ranked in another order than
+{% if one.better|select("in", one.found.sub_models)|list %}Its network trusts each sub-model as far as that ranks training rows out of fold. Where tested rows are ranked in another order than
 these, or defaults are too few to tell sub-models apart, it trusts the wrong ones: the two columns of AUCs, side by side, show how far.
-{% elif one.better_peers %}A peer learns from all features at once; a sub-model from those of its own block and the shared ones, and the network from three such
+{% elif one.better|select("in", one.found.peers)|list %}A peer learns from all features at once; a sub-model from those of its own block and the shared ones, and the network from three such
 scores and a risk group.{% endif %}</p>{% endif %}
 {% if one.found.loss_difference %}<table><tr><th>the ensemble less</th><th class="n">Brier</th><th class="n">log loss</th></tr>
 {% for name, losses in one.found.loss_difference.items() %}<tr><td>{{ words.get(name, name) }}</td><td class="n">{{ fine(losses.brier) }}</td>

@@ -180,11 +180,11 @@ def loss_difference(
 ) -> dict[str, tuple[float, float, float]]:
     """By brier and log_loss, one's mean over the rows less another's, between the ends of its 95% interval (paired, normal).
 
-    prob, other: of shape (repeats, rows); a row's loss is the mean of its repeats', as the rows are the draws.
+    prob, other: of shape (repeats, rows) or (rows,); a row's loss is the mean of its repeats', as the rows are the draws.
     """
-    found = {}
-    for name, losses in row_losses(prob, is_default, watched).items():
-        differences = (losses - row_losses(other, is_default, watched)[name]).mean(axis=0)
+    found, of_other = {}, row_losses(np.atleast_2d(other), is_default, watched)
+    for name, losses in row_losses(np.atleast_2d(prob), is_default, watched).items():
+        differences = (losses - of_other[name]).mean(axis=0)
         mean, reach = float(differences.mean()), ERRORS_95 * float(differences.std(ddof=1)) / len(differences) ** 0.5
         found[name] = (mean - reach, mean, mean + reach)
     return found

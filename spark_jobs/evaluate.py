@@ -219,7 +219,7 @@ def predictions(
     split: Split, settings: Settings, of: Origin, single_features: Sequence[str], full: bool = False
 ) -> tuple[pd.DataFrame, Mapping[str, float], dict[str, str]]:
     """One row per tested row: keys, split, repeat, is_default, default_on, watched_share, is_unseen (nobody of its party trained),
-    reason_holds (null: not among the rows of the first repeat that are checked), the attributes of fairness, and a column per scorer: probabilities,
+    in the first repeat reason_holds (null: not among the rows that are checked), the attributes of fairness, and a column per scorer: probabilities,
     for sub-models log-odds, for a single feature its value, unknown ones as 0; under full, in the first repeat, WITHOUT and those of
     ``probabilities_by_seed`` too. Then the AUCs of the stack on its training rows, out of fold; and the peers that could not be
     fitted, each with why.
@@ -233,8 +233,7 @@ def predictions(
         model.score(split.test.join(trained, on="identity_group_id", how="left"), settings.scores).select(
             *KEYS, "is_default", "default_on", "watched_share", F.col("trained").isNull().alias("is_unseen"), "prob_default", "risk_group",
             "region", *INPUTS, *(feature.name for feature in FEATURES),
-        ),
-        "rows to test",
+        )
     )
     known = split.training.select(*KEYS, "is_default", "watched_share", *dict.fromkeys([*names, TERM]))
     rows = bounded(known, MAX_ROWS, "training rows (training.max_training_rows)").to_pandas()
@@ -251,12 +250,12 @@ def predictions(
         columns |= probabilities_by_seed(report.stacked, scored[list(INPUTS)].to_numpy(), settings.training)
         blind = settings.training.model_copy(update={"left_out_features": [*settings.training.left_out_features, *GENDER_AND_AGE]})
         without, _ = fit_credit_model(split.training, split.training.limit(0), blind, of, NO_LIFETIME)
-        columns[WITHOUT] = _sorted(without.score(split.test, settings.scores).select(*KEYS, "prob_default"), "rows to test")["prob_default"]
+        columns[WITHOUT] = _sorted(without.score(split.test, settings.scores).select(*KEYS, "prob_default"))["prob_default"]
     attributes = build_attributes(scored["age_years"], scored["is_female"], scored["region"])
     tested = scored[[*KEYS, "is_default", "default_on", "watched_share", "is_unseen", "risk_group"]].join(attributes)
-    tested = tested.assign(split=split.name, repeat=split.repeat, reason_holds=None, **columns)
+    tested = tested.assign(split=split.name, repeat=split.repeat, **columns)
     if split.repeat == 1:
-        tested = tested.drop(columns="reason_holds").merge(checked_reasons(model, split.test, settings), "left", list(KEYS))
+        tested = tested.merge(checked_reasons(model, split.test, settings), "left", list(KEYS))
     return tested, report.out_of_fold_auc, unfitted
 
 
@@ -265,8 +264,7 @@ def checked_reasons(model: CreditModel, test: DataFrame, settings: Settings) -> 
     some = test.orderBy(F.xxhash64(*KEYS), *KEYS).limit(REASON_ROWS)
     told = _sorted(
         model.score(some, settings.scores, reasons=True)
-        .select(*KEYS, "raw_prob_default", "reason_codes", *dict.fromkeys([*model.features, TERM])),
-        "rows to test",
+        .select(*KEYS, "raw_prob_default", "reason_codes", *dict.fromkeys([*model.features, TERM]))
     )
     told = told[told["reason_codes"].map(len) > 0].reset_index(drop=True)
     return told[list(KEYS)].assign(reason_holds=first_reason_holds(model, told, test.sparkSession) if len(told) else None)
@@ -278,8 +276,8 @@ def _of_stack(scored: pd.DataFrame, single_features: Sequence[str]) -> dict[str,
     return {"ensemble": scored["prob_default"], **of_sub_models, **{name: scored[name].fillna(0.0) for name in single_features}}
 
 
-def _sorted(rows: DataFrame, what: str) -> pd.DataFrame:
-    return bounded(rows, MAX_ROWS, what).to_pandas().sort_values(list(KEYS), ignore_index=True)
+def _sorted(rows: DataFrame) -> pd.DataFrame:
+    return bounded(rows, MAX_ROWS, "rows to test").to_pandas().sort_values(list(KEYS), ignore_index=True)
 
 
 @dataclass(frozen=True)
@@ -327,7 +325,7 @@ def walk_forward(
             continue
         model, _ = step.fitted
         columns = ("is_default", "watched_share", "prob_default", *LOG_ODDS, *single_features)
-        scored = _sorted(model.score(step.split.test, settings.scores).select(*KEYS, *columns), "rows to test")
+        scored = _sorted(model.score(step.split.test, settings.scores).select(*KEYS, *columns))
         tested[step.period] = scored[["is_default", "watched_share"]].assign(**_of_stack(scored, single_features))
     return walk_forward_findings(tested, left_out)
 
@@ -417,7 +415,7 @@ def findings(
         "unseen": None if unseen.all() else ranking(
             {name: scores[name][0][unseen] for name in ("ensemble", *SUB_MODELS, *peers)}, is_default[unseen], watched[unseen]
         ),
-        "reasons": {"rows": len(checked), "hold": float(checked.mean())},
+        "reasons": {"rows": len(checked), "hold": float(checked.mean()) if len(checked) else None},
         "within_months": {
             str(months): within_months(first, {name: score[0] for name, score in scores.items()} | studied, months, protocol["known_on"])
             for months in protocol.get("also_within_months", ())

@@ -29,8 +29,8 @@ _OTHERS = (ALTMAN, *PEERS)
 def company_predictions(
     rows: DataFrame, protocol: OutOfTime, settings: Settings, of: Origin
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """One row per tested filing among rows (of COMPANY_TRAINING_SET): KEYS, is_default (distress within a year), is_unseen (nobody of its party in training or calibration),
-    default_2y and default_3y (null: not seen), a column per scorer; and the peers that could not be fitted, each with why.
+    """One row per tested filing among rows (of COMPANY_TRAINING_SET): KEYS, is_default (distress within a year), watched_share (1: all are
+    final), is_unseen (nobody of its party in training or calibration), default_2y and default_3y (null: not seen), a column per scorer; and the peers that could not be fitted, each with why.
 
     By the protocol's days: ``parts_known_on`` trained_on train and calibrate, filings from tested_from to tested_until are tested.
     """
@@ -51,7 +51,7 @@ def company_predictions(
     of_peers, unfitted = peer_scores(learnt[list(model.features)], is_distress, final, scored, settings.training.seed % 2**31)
     columns = {"ensemble": scored[PROBABILITIES[0]], ALTMAN: riskier_by_altman(scored), **of_peers}
     told = scored[[*KEYS, "is_unseen", *later, *PROBABILITIES[1:], "grade"]].assign(is_default=scored["is_distress"] > 0)
-    return told.assign(repeat=1, **columns), unfitted
+    return told.assign(watched_share=1.0, repeat=1, **columns), unfitted
 
 
 def parts_known_on(rows: DataFrame, day: date, company: Company) -> tuple[DataFrame, DataFrame]:
@@ -136,9 +136,7 @@ def company_findings(
         "unfitted_peers": dict(unfitted),
         "fairness": None,
         **against_ensemble(scorers, is_default, final),
-        "loss_difference": {
-            name: loss_difference(scorers["ensemble"][None, :], scorers[name][None, :], is_default, final) for name in peers
-        },
+        "loss_difference": {name: loss_difference(scorers["ensemble"], scorers[name], is_default, final) for name in peers},
         "within_months": longer,
         "by_year": [
             {"year": int(year), "rows": len(of_year), "defaults": int(of_year["is_default"].sum()), "mean_prob_default": float(of_year["ensemble"].mean())}

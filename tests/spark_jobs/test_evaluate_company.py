@@ -27,7 +27,7 @@ def rows():
     return pd.DataFrame({
         "company_id": [f"c{number:03d}" for number in range(COUNT)], "as_of_date": date(2016, 4, 30), "is_default": fails,
         "is_unseen": np.arange(COUNT) >= COUNT // 2, "default_2y": later, "default_3y": later, "prob_distress_2y": np.minimum(prob * 1.5, 0.99),
-        "prob_distress_3y": np.minimum(prob * 1.8, 0.995), "grade": "A", "repeat": 1, "ensemble": prob, "altman_z": risk + draw.normal(0, 4, COUNT), **noisy,
+        "prob_distress_3y": np.minimum(prob * 1.8, 0.995), "grade": "A", "watched_share": 1.0, "repeat": 1, "ensemble": prob, "altman_z": risk + draw.normal(0, 4, COUNT), **noisy,
     })
 
 
