@@ -11,7 +11,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from conf.settings import ROOT, Settings
+from conf.settings import ROOT, Settings, load_settings
 from conf.spark import PACKAGES
 from dags.launch.airflow_home import commands
 from dags.launch.packages import build_zip
@@ -36,6 +36,15 @@ def test_env_example_names_every_setting_and_no_other():
     named = set(re.findall(r"^#(MOSAIC_\w+)=", ENV_EXAMPLE, re.MULTILINE))
     assert named - PASSWORDS == setting_names()
     assert named >= PASSWORDS
+
+
+def test_env_example_shows_the_defaults(monkeypatch):
+    default = load_settings()
+    # Of these another value tells more than the default.
+    others = r"(?:KEYS|FETCHING__(?:CONTACT|\w+_COMPANIES|FRED)|NIGHT__FIRST_|SPARK__CONF|TRAINING__LEFT_OUT|FAIRNESS__ATTRIBUTES)"
+    for name, value in re.findall(rf"^#(MOSAIC_(?!{others})[A-Z]+__\w+)=(.*)$", ENV_EXAMPLE, re.MULTILINE):
+        monkeypatch.setenv(name, value.strip("'"))
+    assert load_settings() == default
 
 
 @pytest.fixture(scope="module")
